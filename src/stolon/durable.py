@@ -1,0 +1,49 @@
+"""Files that are wholly there or not there at all, also after a power cut.
+
+Write to a temporary name beside the target, fsync, rename, fsync the folder: a reader sees the old bytes
+or the new ones, never a mixture.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from stolon.errors import StoreFullError
+
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files begin; they may be deleted whenever nobody writes."""
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path``, atomically and durably, making parent folders as needed.
+
+    Raises:
+        StoreFullError: the disk refused (full, quota, I/O error); ``path`` is as it was before.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise StoreFullError(
+            f"cannot write {len(data):,} bytes to {path}: {error.strerror or error}; what was stored before "
+            "is intact; free space or check permissions, then try again"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a deletion in this folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

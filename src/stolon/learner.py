@@ -1,0 +1,345 @@
+"""The learner: the few verbs that every method speaks, and the laws that they obey.
+
+A learner is taught one task after the other and asked about inputs afterwards::
+
+    learner = learners.make("lightweight", net="timm:mobilenetv2_100")
+    for task in stream:
+        for epoch in learner.learn(task):
+            print(epoch)
+    learner.predict(images)            # no task named: the learner infers it, per sample
+
+Laws, tested for every learner by tests/learner_contract.py:
+
+- Same seed, same machine, same thread count: same numbers.
+- At every yield of ``learn`` the state is complete: saved there, loaded in a new process, and asked to
+  learn the same task again, it ends bit for bit as if it had never stopped.
+- Saved and loaded: same predictions, bit for bit.
+- A task is in ``tasks`` once its ``learn`` has run to the end.
+- A refusal changes nothing.
+"""
+
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self, final
+
+import torch
+from torch import Tensor
+
+from stolon import records
+from stolon.errors import (
+    DataError,
+    RecipeChangedError,
+    StoreDamagedError,
+    TaskExistsError,
+    TaskUnfinishedError,
+    TaskUnknownError,
+)
+from stolon.tasks import Task
+
+UNKNOWN = -1
+"""The label of an input that belongs to no task."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One step of a learning that can be stopped after it and gone on with.
+
+    Attributes:
+        task: the name of the task that is being learned.
+        phase: what was done, such as ``"features"`` or ``"train"``.
+        number: how many steps of this phase are done, from 1.
+        total: how many there are at most.
+        loss: mean training loss, where the phase has one.
+        val_accuracy: accuracy on the validation data, 0 to 1, where it was measured.
+    """
+
+    task: str
+    phase: str
+    number: int
+    total: int
+    loss: float | None = None
+    val_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answers for a batch of B inputs.
+
+    Attributes:
+        labels: class indices within each input's task, int64 [B]; -1 where unknown.
+        classes: class names; None where unknown.
+        tasks: task names; None where unknown.
+        confidence: probability that the learner gives its answer, float [B], 0 to 1.
+    """
+
+    labels: Tensor
+    classes: tuple[str | None, ...]
+    tasks: tuple[str | None, ...]
+    confidence: Tensor
+
+    @property
+    def known(self) -> Tensor:
+        """Whether each input belongs to any task, bool [B]."""
+        return self.labels != UNKNOWN
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a learner is.
+
+    Attributes:
+        parameters: all numbers that it stores for answering: shared and per task.
+        shared: those that all tasks use.
+        per_task: those that are a task's own, by task.
+        bytes: what they take in memory and on disk, headers aside.
+    """
+
+    parameters: int
+    shared: int
+    per_task: Mapping[str, int]
+    bytes: int
+
+    @staticmethod
+    def of(shared: Mapping[str, Tensor], per_task: Mapping[str, Mapping[str, Tensor]]) -> "Size":
+        """Count tensors."""
+        own = {task: sum(t.numel() for t in tensors.values()) for task, tensors in per_task.items()}
+        common = sum(t.numel() for t in shared.values())
+        everything = [*shared.values(), *(t for tensors in per_task.values() for t in tensors.values())]
+        return Size(
+            parameters=common + sum(own.values()),
+            shared=common,
+            per_task=own,
+            bytes=sum(t.numel() * t.element_size() for t in everything),
+        )
+
+
+class Learner(ABC):
+    """Learns tasks one after the other; see the module for the laws.
+
+    A method implements ``_learn``, ``logits``, ``_state``, ``_restore``, ``settings`` and ``size``; one that
+    can tell which task an input belongs to also overrides ``_infer``.
+    """
+
+    name: ClassVar[str]
+    """The method's name in :mod:`stolon.learners`."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, tuple[str, ...]] = {}  # of the tasks learned, in order
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._unfinished: dict[str, records.Json] | None = None  # recipe of the task under way
+
+    # The verbs
+
+    @final
+    def learn(self, task: Task, *, seed: int = 0) -> Iterator[Epoch]:
+        """Learn a task; yields after every epoch. Asked again after an interruption, it goes on.
+
+        Args:
+            task: what to learn.
+            seed: all randomness is a function of it, the task's name and the epoch.
+
+        Raises:
+            TaskExistsError: a task of that name is known.
+            TaskUnfinishedError: the learning of another task is under way.
+            RecipeChangedError: this task's learning is under way with other data, settings or platform.
+            DataError: there is nothing to learn from.
+        """
+        if task.name in self._classes:
+            raise TaskExistsError(f"task {task.name!r} is known already; choose another name or forget it")
+        if not len(task.train):
+            raise DataError(f"task {task.name!r}: expected training data, found none")
+        recipe = self._recipe(task, seed)
+        if self._unfinished is not None:
+            _check_recipe(self._unfinished, recipe)
+        return self._run(task, seed, recipe)
+
+    @abstractmethod
+    def logits(self, x: Tensor, task: str) -> Tensor:
+        """Scores [B, C] of inputs [B, ...] for a task that is known by name (or is being learned).
+
+        Raises:
+            TaskUnknownError: no such task.
+        """
+
+    @final
+    def predict(self, x: Tensor, task: str | None = None) -> Prediction:
+        """Answer a batch of inputs [B, ...].
+
+        Args:
+            x: inputs, as those that were learned.
+            task: the task's name, or None to let the learner infer it for each input.
+
+        Raises:
+            TaskUnknownError: no such task, or this learner cannot infer it.
+        """
+        if task is not None:
+            confidence, labels = self.logits(x, task).softmax(1).max(1)
+            classes = self.classes(task)
+            return Prediction(
+                labels, tuple(classes[i] for i in labels.tolist()), (task,) * len(labels), confidence
+            )
+        return self._infer(x)
+
+    @property
+    @final
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks learned so far, in order."""
+        return tuple(self._classes)
+
+    @property
+    @final
+    def unfinished(self) -> str | None:
+        """The task whose learning is under way, if any."""
+        return None if self._unfinished is None else str(self._unfinished["task"])
+
+    @final
+    def classes(self, task: str) -> tuple[str, ...]:
+        """The class names of a task that was learned.
+
+        Raises:
+            TaskUnknownError: no such task.
+        """
+        self._require(task)
+        if task not in self._classes:
+            return tuple((self._unfinished or {})["classes"])
+        return self._classes[task]
+
+    @final
+    def save(self, folder: str | Path) -> None:
+        """Write the whole state into a folder, atomically and durably.
+
+        Raises:
+            StoreFullError: the disk refused; what was there before is intact.
+        """
+        records.save(self.record(), Path(folder))
+
+    @final
+    def load(self, folder: str | Path) -> Self:
+        """Take on the state that :meth:`save` wrote; returns the learner itself.
+
+        Raises:
+            StoreError: no state, a damaged one, or one of a newer stolon; this learner is unchanged.
+            RecipeChangedError: it was saved by another method or with other settings.
+        """
+        return self.restore(records.load(Path(folder), "learner"))
+
+    @abstractmethod
+    def size(self) -> Size:
+        """How large it is, learned tasks included."""
+
+    # Everything, as a value
+
+    @final
+    def record(self) -> records.Record:
+        """The whole state as a value; tensors are not copied."""
+        document, groups = self._state()
+        return records.Record(
+            "learner",
+            {
+                "method": self.name,
+                "settings": dict(self.settings()),
+                "tasks": {name: list(classes) for name, classes in self._classes.items()},
+                "shapes": {name: list(shape) for name, shape in self._shapes.items()},
+                "unfinished": self._unfinished,
+                "state": dict(document),
+            },
+            groups,
+        )
+
+    @final
+    def restore(self, record: records.Record) -> Self:
+        """Take on a state; see :meth:`load`."""
+        document = record.document
+        mine = {"method": self.name, "settings": dict(self.settings())}
+        for key, value in mine.items():
+            if document[key] != value:
+                raise RecipeChangedError(
+                    f"saved with {key} {document[key]!r}, this learner has {value!r}; make it as it was saved"
+                )
+        try:
+            self._restore(document["state"], record.groups)
+        except (KeyError, IndexError, RuntimeError) as error:
+            raise StoreDamagedError(f"the saved state lacks something this method needs: {error}") from error
+        self._classes = {name: tuple(classes) for name, classes in document["tasks"].items()}
+        self._shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
+        self._unfinished = document["unfinished"]
+        return self
+
+    # What a method implements
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, records.Json]:
+        """All settings as JSON values: what two learners must share to share a state."""
+
+    @abstractmethod
+    def _learn(self, task: Task, seed: int) -> Iterator[Epoch]:
+        """Start or go on with a task; at each yield the state is complete."""
+
+    @abstractmethod
+    def _state(self) -> tuple[Mapping[str, records.Json], Mapping[str, Mapping[str, Tensor]]]:
+        """A JSON document and groups of tensors that :meth:`_restore` understands."""
+
+    @abstractmethod
+    def _restore(
+        self, document: Mapping[str, records.Json], groups: Mapping[str, Mapping[str, Tensor]]
+    ) -> None:
+        """Take on a state. Whatever can fail comes before the first change."""
+
+    def _infer(self, x: Tensor) -> Prediction:
+        """Answer without a task's name; methods that cannot say so."""
+        raise TaskUnknownError(
+            f"{self.name} cannot infer which task its {len(x)} inputs belong to; name the task (task=...)"
+        )
+
+    # Helpers for methods
+
+    @final
+    def _require(self, task: str) -> None:
+        if task not in self._classes and task != self.unfinished:
+            known = ", ".join(self._classes) or "none yet"
+            raise TaskUnknownError(f"unknown task {task!r}; learned: {known}")
+
+    @final
+    def _check_input(self, x: Tensor, task: str) -> None:
+        """Refuse inputs of another shape than the task's, before a layer stumbles over them."""
+        self._require(task)
+        shape = self._shapes.get(task)
+        if shape is not None and tuple(x.shape[1:]) != shape:
+            raise DataError(f"task {task!r}: expected inputs [B, {shape}], found {list(x.shape)}")
+
+    @final
+    def _run(self, task: Task, seed: int, recipe: dict[str, records.Json]) -> Iterator[Epoch]:
+        self._unfinished = recipe
+        self._shapes[task.name] = task.shape
+        yield from self._learn(task, seed)
+        self._classes[task.name] = task.classes
+        self._unfinished = None
+
+    def _recipe(self, task: Task, seed: int) -> dict[str, records.Json]:
+        """What the result depends on; a learning goes on only where all of it is the same."""
+        return {
+            "task": task.name,
+            "classes": list(task.classes),
+            "data": task.digest(),
+            "seed": seed,
+            "settings": dict(self.settings()),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+        }
+
+
+def _check_recipe(old: Mapping[str, records.Json], new: Mapping[str, records.Json]) -> None:
+    if old["task"] != new["task"]:
+        raise TaskUnfinishedError(
+            f"the learning of task {old['task']!r} is under way; finish it before {new['task']!r}"
+        )
+    for key, value in new.items():
+        if old.get(key) != value:
+            raise RecipeChangedError(
+                f"task {new['task']!r} was begun with {key} = {old.get(key)!r}, found {value!r}; "
+                "use what it was begun with, or forget the unfinished task and begin anew"
+            )
