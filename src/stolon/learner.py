@@ -260,7 +260,7 @@ class Learner(ABC):
                     f"saved with {key} {document[key]!r}, this learner has {value!r}; make it as it was saved"
                 )
         try:
-            self._restore(document["state"], record.groups)
+            self._restore(document, record.groups)
         except (KeyError, IndexError, RuntimeError) as error:
             raise StoreDamagedError(f"the saved state lacks something this method needs: {error}") from error
         self._classes = {name: tuple(classes) for name, classes in document["tasks"].items()}
@@ -280,13 +280,16 @@ class Learner(ABC):
 
     @abstractmethod
     def _state(self) -> tuple[Mapping[str, records.Json], Mapping[str, Mapping[str, Tensor]]]:
-        """A JSON document and groups of tensors that :meth:`_restore` understands."""
+        """A JSON document of the method's own and groups of tensors, for :meth:`_restore`."""
 
     @abstractmethod
     def _restore(
         self, document: Mapping[str, records.Json], groups: Mapping[str, Mapping[str, Tensor]]
     ) -> None:
-        """Take on a state. Whatever can fail comes before the first change."""
+        """Take on a state: the whole document, with the method's own part under ``"state"``.
+
+        Whatever can fail comes before the first change.
+        """
 
     def _infer(self, x: Tensor) -> Prediction:
         """Answer without a task's name; methods that cannot say so."""

@@ -39,8 +39,7 @@ def permutation(n: int, seed: int, *purpose: str | int) -> Tensor:
 
 @contextmanager
 def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Within it, code that insists on torch's global generator is reproducible; after it, the
-    global generator is as it was before.
+    """Make code that insists on torch's global generator reproducible, and leave no trace of it.
 
     Meant for layers' own initialisation and for dropout, which take no generator.
     """

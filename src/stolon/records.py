@@ -117,7 +117,7 @@ def _read_group(folder: Path, name: str, entry: Mapping[str, Json]) -> dict[str,
             f"{path} ({name}) cannot be read: {error.strerror}; restore it from a copy"
         ) from error
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise StoreDamagedError(f"{path} ({name}) is damaged: other bytes than written; restore it from a copy")
+        raise StoreDamagedError(f"{path} ({name}) is damaged: not the bytes written; restore it from a copy")
     try:
         return safetensors.torch.load(data)
     except SafetensorError as error:  # unreachable for files that we wrote; kept typed all the same

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Plain reference learners: one method, one file."""

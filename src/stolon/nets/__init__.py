@@ -1,1 +1,8 @@
-"""TODO."""
+"""Networks as stages, by name: ``nets.make("lenet-300-100")``.
+
+A net is the part that all tasks of a network share: it maps inputs to features [B, F]; learners add heads.
+"""
+
+from stolon.nets.registry import build, describe, make, names
+
+__all__ = ["build", "describe", "make", "names"]

@@ -1,0 +1,53 @@
+"""Learners by name: ``learners.make("finetune", net="lenet-300-100", epochs=5)``."""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from torch import nn
+
+from stolon.errors import SettingError, UnknownNameError
+from stolon.learner import Learner
+
+_HOMES = {
+    "finetune": "stolon.baselines.finetune:Finetune",
+    "single-task": "stolon.baselines.single_task:SingleTask",
+    "lightweight": "stolon.light.lightweight:Lightweight",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The methods that :func:`make` knows."""
+    return tuple(_HOMES)
+
+
+def make(name: str, *, net: str | nn.Module, **settings: Any) -> Learner:  # noqa: ANN401 - values of any type
+    """A learner that knows no task yet.
+
+    Args:
+        name: one of :func:`names`.
+        net: the network: a name of :func:`stolon.nets.names`, or a module that gives features [B, F].
+        settings: the method's own; each method's ``Config`` documents them.
+
+    Raises:
+        UnknownNameError: no such method or net.
+        SettingError: a setting is unknown or out of its range.
+    """
+    method = find(name)
+    known = [field.name for field in dataclasses.fields(method.Config)]
+    for key in settings:
+        if key not in known:
+            raise SettingError(f"unknown setting {key!r} of {name}; known are: {', '.join(known)}")
+    return method(net, method.Config(**settings))
+
+
+def find(name: str) -> Any:  # noqa: ANN401 - a class with a Config; learners share no constructor type
+    """The class of a method, with its settings as ``Config``.
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    if name not in _HOMES:
+        raise UnknownNameError("learner", name, names())
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

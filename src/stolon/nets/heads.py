@@ -1,0 +1,23 @@
+"""Linear heads: one per task, on the features that a net gives."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from stolon.nets.registry import feature_count
+from stolon.randomness import seeded
+
+
+def new_head(net: nn.Module, input_shape: tuple[int, ...], classes: int, seed: int, task: str) -> nn.Linear:
+    """A fresh linear head on the net's features; its weights are a function of seed and task."""
+    features = feature_count(net, input_shape)
+    with seeded(seed, "head", task):
+        return nn.Linear(features, classes)
+
+
+def load_head(tensors: Mapping[str, Tensor]) -> nn.Linear:
+    """The head whose ``state_dict`` this is."""
+    classes, features = tensors["weight"].shape
+    head = nn.Linear(features, classes)
+    head.load_state_dict(dict(tensors))
+    return head

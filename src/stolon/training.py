@@ -1,0 +1,173 @@
+"""Epochs of mini-batches: shuffling, optimiser, exact resume.
+
+The order of the samples and the dropout of an epoch are functions of (seed, task, epoch), so the only state
+of a training is its parameters, its optimiser's tensors and the number of epochs done: :class:`Fit` gives
+them as tensors between any two epochs and takes them back.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from stolon.learner import Epoch
+from stolon.randomness import permutation, seeded
+from stolon.settings import above, at_least, one_of, within
+from stolon.tasks import Split, Task, to_float
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained on each task.
+
+    Attributes:
+        epochs: passes over the training data, >= 1.
+        batch_size: samples per step, >= 1; the last step of an epoch may have fewer.
+        learning_rate: > 0.
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``, as in torch.optim; a new one per task.
+        momentum: of SGD and RMSprop, 0 to 1.
+        weight_decay: >= 0.
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 0.01
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least("epochs", self.epochs, 1)
+        at_least("batch_size", self.batch_size, 1)
+        one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw", "rmsprop"))
+        above("learning_rate", self.learning_rate, 0)
+        within("momentum", self.momentum, 0, 1)
+        at_least("weight_decay", self.weight_decay, 0)
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> Optimizer:
+    """The optimiser that the settings name.
+
+    The fused kernels update all parameters in one call, which small networks feel; RMSprop has none.
+    """
+    lr, decay = training.learning_rate, training.weight_decay
+    match training.optimizer:
+        case "sgd":
+            return SGD(parameters, lr, momentum=training.momentum, weight_decay=decay, fused=True)
+        case "adam":
+            return Adam(parameters, lr, weight_decay=decay, fused=True)
+        case "adamw":
+            return AdamW(parameters, lr, weight_decay=decay, fused=True)
+        case "rmsprop":
+            return RMSprop(parameters, lr, momentum=training.momentum, weight_decay=decay)
+
+
+def train_epoch(
+    network: nn.Module, optimizer: Optimizer, split: Split, *, batch_size: int, seed: int, task: str, epoch: int
+) -> float:
+    """One pass over the data in the order of this (seed, task, epoch); returns the mean loss."""
+    network.train()
+    order = permutation(len(split), seed, "order", task, epoch)
+    total = torch.zeros(())
+    with seeded(seed, "dropout", task, epoch):
+        for indices in order.split(batch_size):
+            x, y = split.batch(indices)
+            loss = cross_entropy(network(to_float(x)), y)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            total += loss.detach() * len(y)  # stays a tensor: reading it at every step would cost
+    return total.item() / len(split)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, split: Split) -> float | None:
+    """Share of a split that the network labels rightly, 0 to 1; None where the split is empty."""
+    if not len(split):
+        return None
+    network.eval()
+    right = 0
+    for indices in torch.arange(len(split)).split(EVALUATION_BATCH):
+        x, y = split.batch(indices)
+        right += int((network(to_float(x)).argmax(1) == y).sum())
+    return right / len(split)
+
+
+@final
+class Fit:
+    """The training of one network on one task; complete, as tensors, between any two epochs.
+
+    Args:
+        network: what is trained; all of its parameters that want gradients.
+        training: how.
+        task: on what.
+        seed: the seed of the orders and dropouts.
+        state: what :meth:`state` gave, to go on from there.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        training: Training,
+        task: Task,
+        seed: int,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._network, self._training, self._task, self._seed = network, training, task, seed
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        self._optimizer = make_optimizer(parameters, training)
+        self._epoch = 0
+        if state:
+            self._epoch = int(state["epoch"])
+            load_optimizer(self._optimizer, state)
+
+    def run(self) -> Iterator[Epoch]:
+        """Train to the end; yields after every epoch."""
+        task, training = self._task, self._training
+        while self._epoch < training.epochs:
+            loss = train_epoch(
+                self._network,
+                self._optimizer,
+                task.train,
+                batch_size=training.batch_size,
+                seed=self._seed,
+                task=task.name,
+                epoch=self._epoch,
+            )
+            self._epoch += 1
+            score = accuracy(self._network, task.val)
+            yield Epoch(task.name, "train", self._epoch, training.epochs, loss, score)
+
+    def state(self) -> dict[str, Tensor]:
+        """The number of epochs done and the optimiser's tensors; the network's are its owner's."""
+        return {"epoch": torch.tensor(self._epoch), **optimizer_tensors(self._optimizer)}
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors; its settings are not included."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, entries in state.items()
+        for key, value in entries.items()
+        if value is not None
+    }
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Take back what :func:`optimizer_tensors` gave, into an optimiser made with the same settings."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value.clone()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
