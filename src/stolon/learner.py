@@ -129,6 +129,7 @@ class Learner(ABC):
     def __init__(self) -> None:
         self._classes: dict[str, tuple[str, ...]] = {}  # of the tasks learned, in order
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._recipes: dict[str, dict[str, records.Json]] = {}
         self._unfinished: dict[str, records.Json] | None = None  # recipe of the task under way
 
     # The verbs
@@ -208,6 +209,16 @@ class Learner(ABC):
         return self._classes[task]
 
     @final
+    def recipe(self, task: str) -> Mapping[str, records.Json]:
+        """What a learned task's result came from: data digest, seed, settings, versions, threads.
+
+        Raises:
+            TaskUnknownError: no such task.
+        """
+        self._require(task)
+        return self._recipes[task] if task in self._recipes else (self._unfinished or {})
+
+    @final
     def save(self, folder: str | Path) -> None:
         """Write the whole state into a folder, atomically and durably.
 
@@ -222,7 +233,7 @@ class Learner(ABC):
 
         Raises:
             StoreError: no state, a damaged one, or one of a newer stolon; this learner is unchanged.
-            RecipeChangedError: it was saved by another method or with other settings.
+            RecipeChangedError: it was saved by another method or with another net.
         """
         return self.restore(records.load(Path(folder), "learner"))
 
@@ -243,6 +254,7 @@ class Learner(ABC):
                 "settings": dict(self.settings()),
                 "tasks": {name: list(classes) for name, classes in self._classes.items()},
                 "shapes": {name: list(shape) for name, shape in self._shapes.items()},
+                "recipes": self._recipes,
                 "unfinished": self._unfinished,
                 "state": dict(document),
             },
@@ -253,18 +265,17 @@ class Learner(ABC):
     def restore(self, record: records.Record) -> Self:
         """Take on a state; see :meth:`load`."""
         document = record.document
-        mine = {"method": self.name, "settings": dict(self.settings())}
-        for key, value in mine.items():
-            if document[key] != value:
-                raise RecipeChangedError(
-                    f"saved with {key} {document[key]!r}, this learner has {value!r}; make it as it was saved"
-                )
+        mine = {"method": self.name, "net": self.settings()["net"]}
+        theirs = {"method": document["method"], "net": document["settings"]["net"]}
+        if mine != theirs:
+            raise RecipeChangedError(f"saved by {theirs}, this learner is {mine}; make it as it was saved")
         try:
             self._restore(document, record.groups)
         except (KeyError, IndexError, RuntimeError) as error:
             raise StoreDamagedError(f"the saved state lacks something this method needs: {error}") from error
         self._classes = {name: tuple(classes) for name, classes in document["tasks"].items()}
         self._shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
+        self._recipes = dict(document["recipes"])
         self._unfinished = document["unfinished"]
         return self
 
@@ -272,7 +283,7 @@ class Learner(ABC):
 
     @abstractmethod
     def settings(self) -> Mapping[str, records.Json]:
-        """All settings as JSON values: what two learners must share to share a state."""
+        """All settings as JSON values; ``"net"`` among them is what learners must share to share a state."""
 
     @abstractmethod
     def _learn(self, task: Task, seed: int) -> Iterator[Epoch]:
@@ -318,7 +329,7 @@ class Learner(ABC):
         self._unfinished = recipe
         self._shapes[task.name] = task.shape
         yield from self._learn(task, seed)
-        self._classes[task.name] = task.classes
+        self._classes[task.name], self._recipes[task.name] = task.classes, recipe
         self._unfinished = None
 
     def _recipe(self, task: Task, seed: int) -> dict[str, records.Json]:

@@ -73,11 +73,25 @@ def load(folder: Path, kind: str) -> Record:
         StoreVersionError: it was written by a newer stolon.
         StoreDamagedError: it is of another kind, or its bytes are not those that were written.
     """
-    body = _read_body(folder)
-    if body["kind"] != kind:
-        raise StoreDamagedError(f"{folder}: expected a record of a {kind}, found of a {body['kind']}")
-    groups = {name: _read_group(folder, name, entry) for name, entry in body["groups"].items()}
-    return Record(kind, body["document"], groups)
+    while True:
+        body = _read_body(folder, kind)
+        try:
+            groups = {name: _read_group(folder, name, entry) for name, entry in body["groups"].items()}
+        except StoreDamagedError:
+            if _read_body(folder, kind) != body:
+                continue  # a writer replaced the record between our two looks: read the new one
+            raise
+        return Record(kind, body["document"], groups)
+
+
+def document(folder: Path, kind: str) -> Mapping[str, Json]:
+    """Read a record's document alone, without its tensors.
+
+    Raises:
+        StoreError: as :func:`load`.
+    """
+    found: Mapping[str, Json] = _read_body(folder, kind)["document"]
+    return found
 
 
 def exists(folder: Path) -> bool:
@@ -85,7 +99,7 @@ def exists(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def _read_body(folder: Path) -> dict[str, Json]:
+def _read_body(folder: Path, kind: str) -> dict[str, Json]:
     path = folder / RECORD
     try:
         text = path.read_bytes()
@@ -105,6 +119,8 @@ def _read_body(folder: Path) -> dict[str, Json]:
         )
     if body.pop("sha256", None) != _checksum(body):
         raise StoreDamagedError(f"{path} is damaged: its checksum does not fit; restore it from a copy")
+    if body["kind"] != kind:
+        raise StoreDamagedError(f"{folder}: expected a record of a {kind}, found of a {body['kind']}")
     return body
 
 

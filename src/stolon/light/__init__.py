@@ -1,1 +1,1 @@
-"""TODO."""
+"""Lightweight learners: a frozen backbone, and per task a head, an anchor and maybe biases."""

@@ -1,6 +1,7 @@
 """Fully connected nets: LeNet-300-100, FC-1024 and any other widths."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -13,5 +14,5 @@ def mlp(inputs: int, widths: Sequence[int]) -> nn.Sequential:
         widths: outputs of each layer; the last is the number of features.
     """
     sizes = [inputs, *widths]
-    stages = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
+    stages = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(sizes)]
     return nn.Sequential(nn.Flatten(), *stages)

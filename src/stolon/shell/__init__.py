@@ -1,1 +1,1 @@
-"""TODO."""
+"""The thin shell: flags, files, clocks and the terminal around the library's calls."""

@@ -1,0 +1,46 @@
+"""How the lightweight learner learns a task."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from stolon.records import Json
+from stolon.settings import above, at_least, one_of
+
+
+@dataclass(frozen=True)
+class LightweightConfig:
+    """How each task is learned.
+
+    Attributes:
+        epochs: of the head, at most; its training stops after ``patience`` epochs without a better loss.
+        patience: see ``epochs``; >= 0. Also that of the biases.
+        batch_size: images per step, of head and biases.
+        learning_rate: of Adam, for head and biases.
+        biases: which layers get beneficial biases: ``"none"``, ``"all"`` or ``"pointwise"``.
+        bias_epochs: passes over the images through the whole backbone, at most.
+        anchor: how tasks are told apart: ``"mahalanobis"`` or ``"gmm"``.
+        anchor_settings: what differs from the defaults of the anchor's own configuration.
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    epochs: int = 100
+    patience: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    biases: Literal["none", "all", "pointwise"] = "none"
+    bias_epochs: int = 30
+    anchor: Literal["mahalanobis", "gmm"] = "mahalanobis"
+    anchor_settings: Mapping[str, Json] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at_least("epochs", self.epochs, 1)
+        at_least("patience", self.patience, 0)
+        at_least("batch_size", self.batch_size, 1)
+        above("learning_rate", self.learning_rate, 0)
+        one_of("biases", self.biases, ("none", "all", "pointwise"))
+        at_least("bias_epochs", self.bias_epochs, 1)
+        one_of("anchor", self.anchor, ("mahalanobis", "gmm"))

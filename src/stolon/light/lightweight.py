@@ -1,0 +1,242 @@
+"""The lightweight lifelong learner: a frozen backbone, and per task a head, an anchor and maybe biases.
+
+Nothing that is shared ever changes, so learning a task cannot change what is answered for earlier ones once
+the task is named; which task an unnamed input belongs to is told by the anchors (Ge et al., TMLR 2023,
+arXiv:2305.15591, section 5).
+
+A task is learned in up to three phases: its features are computed, once; a linear head is trained on them;
+if asked for, biases are trained together with the head through the frozen backbone (Eq. 1, 2), and kept
+where they lower the validation loss.
+
+Differences from the paper: the best epoch is chosen on validation data, not on test data; training of biases
+starts from the trained head, not from nothing; the head can be kept where biases do not help.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from stolon import nets
+from stolon.errors import BackboneMismatchError, RecipeChangedError, TaskUnknownError
+from stolon.learner import UNKNOWN, Epoch, Learner, Prediction, Size
+from stolon.light.anchoring import Anchor, Anchoring
+from stolon.light.biases import BiasSites
+from stolon.light.config import LightweightConfig
+from stolon.light.mapper import TaskMapper
+from stolon.light.task_run import TaskRun
+from stolon.nets.backbone import BATCH, Backbone, pretrained
+from stolon.records import Json
+from stolon.tasks import Task
+
+Parameters = Mapping[str, Tensor]
+
+
+class TaskKnowledge(NamedTuple):
+    """All that is a task's own.
+
+    Attributes:
+        weight: of the head [C, D].
+        bias: of the head [C].
+        biases: of the backbone [total], or none [0].
+        anchor: what tells the task from others.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    biases: Tensor
+    anchor: Anchor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything by name: what is stored."""
+        head = {"head.weight": self.weight, "head.bias": self.bias, "biases": self.biases}
+        return {**head, **{f"anchor.{key}": value for key, value in self.anchor.tensors().items()}}
+
+
+@final
+class Lightweight(Learner):
+    """A frozen backbone that all tasks share, and a few kilobytes per task.
+
+    Args:
+        net: a :class:`~stolon.nets.backbone.Backbone`, a name for :func:`~stolon.nets.backbone.pretrained`
+            (which downloads weights; pass a Backbone to use a local file), or any module (its inputs are
+            then taken as they are).
+        config: how each task is learned.
+
+    Raises:
+        BackboneUnavailableError: the backbone's weights are not to be had.
+    """
+
+    name: ClassVar[str] = "lightweight"
+    Config: ClassVar[type[LightweightConfig]] = LightweightConfig
+
+    def __init__(self, net: Backbone | nn.Module | str, config: LightweightConfig) -> None:
+        super().__init__()
+        self._backbone = _as_backbone(net)
+        self._config = config
+        self._anchoring = Anchoring(config.anchor, config.anchor_settings)
+        self._knowledge: dict[str, TaskKnowledge] = {}
+        self._mapper: TaskMapper | None = None  # built when first asked, from all anchors
+        self._run: TaskRun | None = None
+        self._saved_run: Parameters = {}
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen backbone."""
+        return self._backbone
+
+    @property
+    def mapper(self) -> TaskMapper:
+        """What tells tasks apart: the merge of all anchors, the same in whatever order they came.
+
+        Raises:
+            TaskUnknownError: nothing was learned yet.
+        """
+        if not self._knowledge:
+            raise TaskUnknownError("no task was learned yet; learn one first")
+        if self._mapper is None:
+            self._mapper = self._anchoring.mapper({name: own.anchor for name, own in self._knowledge.items()})
+        return self._mapper
+
+    def knowledge(self, task: str) -> TaskKnowledge:
+        """All that is a task's own.
+
+        Raises:
+            TaskUnknownError: no such task.
+        """
+        if task not in self._knowledge:
+            raise TaskUnknownError(f"unknown task {task!r}; learned: {', '.join(self.tasks) or 'none yet'}")
+        return self._knowledge[task]
+
+    def settings(self) -> Mapping[str, Json]:
+        """The backbone and how tasks are learned."""
+        config = {**dataclasses.asdict(self._config), "anchor_settings": dict(self._config.anchor_settings)}
+        return {"net": self._backbone.name, **config}
+
+    def forget(self, task: str) -> None:
+        """Drop all that was learned of a task, or of the one whose learning is under way.
+
+        Raises:
+            TaskUnknownError: no such task.
+        """
+        self._require(task)
+        if task == self.unfinished:
+            self._unfinished, self._run, self._saved_run = None, None, {}
+        else:
+            del self._knowledge[task], self._classes[task], self._recipes[task]
+            self._mapper = None
+        del self._shapes[task]
+
+    @torch.no_grad()
+    def logits(self, x: Tensor, task: str) -> Tensor:
+        """Scores [B, C] by the task's head, on features that its biases re-tuned where it has any."""
+        self._require(task)
+        if task == self.unfinished and task not in self._knowledge:
+            weight, bias, biases = self._under_way(task)
+        else:
+            weight, bias, biases, _ = self._knowledge[task]
+        return torch.cat([linear(self._features(part, biases), weight, bias) for part in x.split(BATCH)])
+
+    def size(self) -> Size:
+        """The backbone, and each task's head, biases and anchor."""
+        return Size.of(
+            self._backbone.module.state_dict(),
+            {task: own.tensors() for task, own in self._knowledge.items()},
+        )
+
+    @torch.no_grad()
+    def _infer(self, x: Tensor) -> Prediction:
+        """Each image passes the backbone once, and once more only where its task has biases."""
+        mapper = self.mapper
+        features = torch.cat([self._backbone.features(part) for part in x.split(BATCH)])
+        mapped = mapper.map(features)
+        labels = torch.full((len(x),), UNKNOWN)
+        confidence = mapped.confidence.clone()
+        for index, task in enumerate(mapper.tasks):
+            rows = (mapped.tasks == index).nonzero().squeeze(1)
+            if not len(rows):
+                continue
+            own = self._knowledge[task]
+            group = features[rows]
+            if len(own.biases):
+                group = torch.cat([self._features(x[part], own.biases) for part in rows.split(BATCH)])
+            share, labels[rows] = linear(group, own.weight, own.bias).softmax(1).max(1)
+            confidence[rows] *= share
+        names = [mapper.tasks[i] if i >= 0 else None for i in mapped.tasks.tolist()]
+        classes = [
+            None if task is None else self._classes[task][label]
+            for task, label in zip(names, labels.tolist(), strict=True)
+        ]
+        return Prediction(labels, tuple(classes), tuple(names), confidence)
+
+    def _features(self, x: Tensor, biases: Tensor) -> Tensor:
+        if not len(biases):
+            return self._backbone.features(x)
+        return self._backbone.features(x, self._sites_of(len(biases)).parameters(biases))
+
+    def _sites_of(self, total: int) -> BiasSites:
+        """The sites that so many biases belong to; a task may have been learned with either kind."""
+        sites = BiasSites(self._backbone.module, "all")
+        return sites if sites.total == total else BiasSites(self._backbone.module, "pointwise")
+
+    def _learn(self, task: Task, seed: int) -> Iterator[Epoch]:
+        if self._run is None:
+            self._run = TaskRun(self._backbone, self._config, task, seed, self._saved_run)
+        yield from self._run.run()
+        run, self._run, self._saved_run = self._run, None, {}
+        anchor = self._anchoring.fit(run.features("train"), task.train.labels, run.features("val"), seed)
+        self._knowledge[task.name] = TaskKnowledge(*run.found(), anchor)
+        self._mapper = None
+
+    def _under_way(self, task: str) -> tuple[Tensor, Tensor, Tensor]:
+        if self._run is None:
+            raise TaskUnknownError(f"the learning of {task!r} was interrupted; go on with it, then ask")
+        return self._run.found()
+
+    def _recipe(self, task: Task, seed: int) -> dict[str, Json]:
+        return {**super()._recipe(task, seed), "backbone": self._backbone.fingerprint}
+
+    def _state(self) -> tuple[Mapping[str, Json], Mapping[str, Parameters]]:
+        groups = {f"task:{task}": own.tensors() for task, own in self._knowledge.items()}
+        run = self._saved_run if self._run is None else self._run.state()
+        # Features are a group of their own: they do not change any more, so they are not written again.
+        groups["features"] = {key: value for key, value in run.items() if key.startswith("features.")}
+        groups["run"] = {key: value for key, value in run.items() if key not in groups["features"]}
+        return {"backbone": self._backbone.fingerprint}, groups
+
+    def _restore(self, document: Mapping[str, Json], groups: Mapping[str, Parameters]) -> None:
+        theirs = document["state"]["backbone"]
+        if theirs != self._backbone.fingerprint:
+            raise BackboneMismatchError(
+                f"learned on the backbone {theirs[:12]}, this one is {self._backbone.fingerprint[:12]} "
+                f"({self._backbone.name}); give the backbone, weights and input size it was made with"
+            )
+        anchor = document["settings"]["anchor"]
+        if document["tasks"] and anchor != self._config.anchor:
+            raise RecipeChangedError(f"learned with {anchor} anchors, this learner has {self._config.anchor}")
+        knowledge = {
+            name.removeprefix("task:"): self._knowledge_from(tensors)
+            for name, tensors in groups.items()
+            if name.startswith("task:")
+        }
+        self._knowledge = {task: knowledge[task] for task in document["tasks"]}
+        self._mapper, self._run = None, None
+        self._saved_run = {**groups["features"], **groups["run"]}
+
+    def _knowledge_from(self, tensors: Parameters) -> TaskKnowledge:
+        anchor = {k.removeprefix("anchor."): v for k, v in tensors.items() if k.startswith("anchor.")}
+        return TaskKnowledge(
+            tensors["head.weight"], tensors["head.bias"], tensors["biases"], self._anchoring.load(anchor)
+        )
+
+
+def _as_backbone(net: Backbone | nn.Module | str) -> Backbone:
+    if isinstance(net, Backbone):
+        return net
+    if isinstance(net, str):
+        return pretrained(net)
+    return Backbone(copy.deepcopy(net), None, nets.describe(net))

@@ -1,0 +1,140 @@
+"""The phases in which the lightweight learner learns one task: features, head, maybe biases."""
+
+from collections.abc import Iterator, Mapping
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
+
+from stolon.learner import Epoch
+from stolon.light.best_fit import BestFit, Schedule
+from stolon.light.biases import BiasSites
+from stolon.light.config import LightweightConfig
+from stolon.light.features import FeaturePass
+from stolon.nets.backbone import BATCH, Backbone
+from stolon.randomness import seeded
+from stolon.tasks import Task
+
+Parameters = Mapping[str, Tensor]
+
+
+@final
+class TaskRun:
+    """The learning of one task; complete, as tensors, at every yield.
+
+    Args:
+        backbone: frozen.
+        config: how to learn.
+        task: what.
+        seed: all randomness is a function of it.
+        state: what :meth:`state` gave, to go on from there; empty for a new run.
+    """
+
+    def __init__(
+        self, backbone: Backbone, config: LightweightConfig, task: Task, seed: int, state: Parameters
+    ) -> None:
+        self._backbone, self._config, self._task, self._seed = backbone, config, task, seed
+        self._splits = {"train": task.train, "val": task.val}
+        self._passes = {
+            part: FeaturePass(backbone, split, state.get(f"features.{part}"))
+            for part, split in self._splits.items()
+        }
+        self._sites = None if config.biases == "none" else BiasSites(backbone.module, config.biases)
+        self._head = self._head_fit(_below("head.", state)) if "head.epoch" in state else None
+        self._tuned = self._bias_fit(_below("biases.", state)) if "biases.epoch" in state else None
+
+    def run(self) -> Iterator[Epoch]:
+        """Learn to the end; yields after every chunk of features and after every epoch."""
+        yield from self._compute_features()
+        if self._head is None:
+            self._head = self._head_fit(None)
+        yield from self._head.run(self._task.name, "head", self._seed)
+        if self._sites is None:
+            return
+        if self._tuned is None:
+            self._tuned = self._bias_fit(None)
+        yield from self._tuned.run(self._task.name, "biases", self._seed)
+
+    def features(self, part: str) -> Tensor:
+        """Features of ``"train"`` or ``"val"``, float [N, D]."""
+        return self._passes[part].features
+
+    def found(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The best head and biases so far; a head of zeros, which knows nothing, before there is one."""
+        classes = len(self._task.classes)
+        if self._head is None:
+            width = self._backbone.features(self._task.train.batch(torch.tensor([0]))[0]).shape[1]
+            return torch.zeros(classes, width), torch.zeros(classes), torch.zeros(0)
+        best = self._head.best if self._tuned is None else self._tuned.best
+        biases = best.get("biases", torch.zeros(0))
+        return best["weight"], best["bias"], biases if bool(biases.any()) else torch.zeros(0)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything as tensors."""
+        state = {f"features.{part}": passed.features for part, passed in self._passes.items()}
+        for prefix, fit in (("head.", self._head), ("biases.", self._tuned)):
+            if fit is not None:
+                state |= {prefix + key: value for key, value in fit.state().items()}
+        return state
+
+    def _compute_features(self) -> Iterator[Epoch]:
+        total, before = sum(len(split) for split in self._splits.values()), 0
+        for part, passed in self._passes.items():
+            for done in passed.run():
+                yield Epoch(self._task.name, "features", before + done, total)
+            before += len(self._splits[part])
+
+    def _head_fit(self, state: Parameters | None) -> BestFit:
+        features, held_out = self.features("train"), self.features("val")
+        labels = self._task.val.labels
+        with seeded(self._seed, "head", self._task.name):
+            start = nn.Linear(features.shape[1], len(self._task.classes))
+        return BestFit(
+            {"weight": start.weight, "bias": start.bias},
+            lambda own, indices: linear(features[indices], own["weight"], own["bias"]),
+            self._task.train.labels,
+            lambda own: _verdict(linear(held_out, own["weight"], own["bias"]), labels) if len(labels) else None,
+            Schedule(
+                self._config.epochs, self._config.patience, self._config.batch_size, self._config.learning_rate
+            ),
+            state,
+        )
+
+    def _bias_fit(self, state: Parameters | None) -> BestFit:
+        assert self._sites is not None
+        assert self._head is not None
+        backbone, sites, train, val = self._backbone, self._sites, self._task.train, self._task.val
+
+        def scores(own: Parameters, x: Tensor) -> Tensor:
+            return linear(backbone.features(x, sites.parameters(own["biases"])), own["weight"], own["bias"])
+
+        def validate(own: Parameters) -> tuple[float, float] | None:
+            if not len(val):
+                return None
+            batches = [val.batch(indices) for indices in torch.arange(len(val)).split(BATCH)]
+            return _verdict(torch.cat([scores(own, x) for x, _ in batches]), torch.cat([y for _, y in batches]))
+
+        return BestFit(
+            {**self._head.best, "biases": sites.zeros()},
+            lambda own, indices: scores(own, train.batch(indices)[0]),
+            train.labels,
+            validate,
+            Schedule(
+                self._config.bias_epochs,
+                self._config.patience,
+                self._config.batch_size,
+                self._config.learning_rate,
+            ),
+            state,
+        )
+
+
+def _verdict(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    with torch.no_grad():
+        loss = float(cross_entropy(scores, labels))
+        return loss, float((scores.argmax(1) == labels).float().mean())
+
+
+def _below(prefix: str, tensors: Parameters) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

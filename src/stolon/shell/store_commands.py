@@ -1,0 +1,229 @@
+"""``stolon init | learn | classify | tasks | forget``: a person's store."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from stolon.errors import ImageError, TaskExistsError
+from stolon.learner import Epoch
+from stolon.light.config import LightweightConfig
+from stolon.nets.backbone import BATCH, Backbone, pretrained
+from stolon.shell import exit_codes
+from stolon.shell.interrupt import gentle_interrupt
+from stolon.store import Store, home
+from stolon.streams import folders, images
+from stolon.tasks import Split, Task
+
+
+def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) -> int:  # noqa: ANN401 - a choice the parser has checked
+    """Make a store with a frozen backbone."""
+    folder = _folder(store)
+    made = pretrained(backbone, weights)
+    with Store.create(folder, made, LightweightConfig(anchor=anchor)):
+        parameters = sum(p.numel() for p in made.module.parameters())
+        Console().print(
+            f"made a store at [bold]{folder}[/bold]\nbackbone {made.name}, {parameters:,} parameters, "
+            f"fingerprint {made.fingerprint[:12]}\nnext: stolon learn FOLDER"
+        )
+    return exit_codes.OK
+
+
+def learn(*, store: str | None, folders: list[str], seed: int, **settings: Any) -> int:  # noqa: ANN401
+    """Learn each folder as one task; a task that is learned already, from the same data, is passed over."""
+    console = Console()
+    with Store.open(_folder(store), write=True, **settings) as opened:
+        for path in folders:
+            if not _learn_one(opened, Path(path), seed, console):
+                again = shlex.join(["stolon", *sys.argv[1:]])
+                console.print(f"saved; the same command goes on where this one stopped:\n  {again}", soft_wrap=True)
+                return exit_codes.INTERRUPTED
+    return exit_codes.OK
+
+
+def classify(*, store: str | None, images: list[str], task: str | None, json: bool) -> int:
+    """Answer for pictures; all of them are read before any answer is given."""
+    with Store.open(_folder(store)) as opened:
+        learner = opened.learner
+        x = _read_images([Path(path) for path in images], input_size(learner.backbone))
+        answer = learner.predict(x, task)
+    rows = [
+        {
+            "image": path,
+            "task": answer.tasks[i],
+            "class": answer.classes[i],
+            "confidence": round(float(answer.confidence[i]), 6),
+            "known": answer.classes[i] is not None,
+        }
+        for i, path in enumerate(images)
+    ]
+    if json:
+        _print_json(rows)
+        return exit_codes.OK
+    table = Table("image", "task", "class", "confidence")
+    for row in rows:
+        known = row["known"]
+        confidence = f"{row['confidence']:.0%}" if known else ""
+        table.add_row(row["image"], row["task"] or "unknown", row["class"] or "unknown", confidence)
+    Console().print(table)
+    return exit_codes.OK
+
+
+def tasks(*, store: str | None, json: bool) -> int:
+    """List what was learned."""
+    with Store.open(_folder(store)) as opened:
+        learner, size = opened.learner, opened.learner.size()
+        rows = [
+            {
+                "task": name,
+                "classes": list(learner.classes(name)),
+                **opened.facts.get(name, {}),
+                "biases": bool(len(learner.knowledge(name).biases)),
+                "parameters": size.per_task[name],
+                "bytes": sum(t.nbytes for t in learner.knowledge(name).tensors().values()),
+            }
+            for name in learner.tasks
+        ]
+        unfinished = learner.unfinished
+    if json:
+        _print_json(rows)
+        return exit_codes.OK
+    table = Table("task", "classes", "images", "test accuracy", "biases", "kB", "seconds")
+    for row in rows:
+        accuracy = row.get("test_accuracy")
+        table.add_row(
+            row["task"],
+            str(len(row["classes"])),
+            str(row.get("images", "")),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            "yes" if row["biases"] else "no",
+            f"{row['bytes'] / 1000:,.0f}",
+            str(row.get("seconds", "")),
+        )
+    console = Console()
+    console.print(table if rows else "nothing learned yet; begin with: stolon learn FOLDER")
+    if unfinished is not None:
+        console.print(f"unfinished: {unfinished}; `stolon learn` its folder again, or `stolon forget` it")
+    return exit_codes.OK
+
+
+def forget(*, store: str | None, task: str) -> int:
+    """Drop a task."""
+    with Store.open(_folder(store), write=True) as opened:
+        opened.forget(task)
+    Console().print(f"forgot {task}")
+    return exit_codes.OK
+
+
+def input_size(backbone: Backbone) -> int:
+    """The size in pixels at which a backbone wants its images decoded."""
+    preprocessing = backbone.preprocessing
+    return (preprocessing.size if preprocessing is not None else 0) or 224
+
+
+def accuracy_of(learner_logits: Any, split: Split) -> float | None:  # noqa: ANN401 - a bound method
+    """Share of a split that is labelled rightly when the task is named; None where it is empty."""
+    if not len(split):
+        return None
+    right = 0
+    for indices in torch.arange(len(split)).split(BATCH):
+        x, y = split.batch(indices)
+        right += int((learner_logits(x).argmax(1) == y).sum())
+    return right / len(split)
+
+
+def _learn_one(store: Store, path: Path, seed: int, console: Console) -> bool:
+    """Learn one folder; False where the person asked to stop before the end."""
+    begun = time.monotonic()
+    task = folders.read_task(path, size=input_size(store.learner.backbone), seed=seed)
+    if _is_learned(store, task):
+        console.print(f"{task.name}: learned already, from the same data")
+        return True
+    with gentle_interrupt(console) as wish, _progress(console) as progress:
+        bars: dict[str, Any] = {}
+        for epoch in store.learn(task, seed=seed):
+            _draw(progress, bars, epoch)
+            if wish.made:
+                store.save()
+                return False
+    _record(store, task, round(time.monotonic() - begun, 1), console)
+    return True
+
+
+def _is_learned(store: Store, task: Task) -> bool:
+    if task.name not in store.learner.tasks:
+        return False
+    if store.learner.recipe(task.name)["data"] == task.digest():
+        return True
+    raise TaskExistsError(
+        f"task {task.name!r} is known already, from other data; rename the folder, or `stolon forget` it first"
+    )
+
+
+def _record(store: Store, task: Task, seconds: float, console: Console) -> None:
+    score = accuracy_of(lambda x: store.learner.logits(x, task.name), task.test)
+    store.facts[task.name] = {
+        "images": len(task.train) + len(task.val),
+        "test_images": len(task.test),
+        "test_accuracy": score,
+        "seconds": seconds,
+    }
+    store.save()
+    judged = "no test images" if score is None else f"{score:.1%} on {len(task.test)} test images"
+    console.print(f"{task.name}: learned {len(task.classes)} classes in {seconds} s; {judged}")
+
+
+def _read_images(paths: list[Path], size: int) -> torch.Tensor:
+    decoded, broken = [], []
+    for path in paths:
+        try:
+            decoded.append(images.decode(path, size))
+        except ImageError as error:
+            broken.append(str(error))
+    if broken:
+        raise ImageError("; ".join(broken))
+    return torch.stack(decoded)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def _draw(progress: Progress, bars: dict[str, Any], epoch: Epoch) -> None:
+    if epoch.phase not in bars:
+        bars[epoch.phase] = progress.add_task(f"{epoch.task}: {epoch.phase}", total=epoch.total, note="")
+    note = "" if epoch.val_accuracy is None else f"validation {epoch.val_accuracy:.1%}"
+    progress.update(bars[epoch.phase], completed=epoch.number, note=note)
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+
+
+def _folder(store: str | None) -> Path:
+    return home() if store is None else Path(store)
