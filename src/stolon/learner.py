@@ -32,6 +32,7 @@ from stolon import records
 from stolon.errors import (
     DataError,
     RecipeChangedError,
+    StolonError,
     StoreDamagedError,
     TaskExistsError,
     TaskUnfinishedError,
@@ -155,7 +156,7 @@ class Learner(ABC):
         recipe = self._recipe(task, seed)
         if self._unfinished is not None:
             _check_recipe(self._unfinished, recipe)
-        return self._run(task, seed, recipe)
+        return self._drive(task, seed, recipe)
 
     @abstractmethod
     def logits(self, x: Tensor, task: str) -> Tensor:
@@ -271,6 +272,8 @@ class Learner(ABC):
             raise RecipeChangedError(f"saved by {theirs}, this learner is {mine}; make it as it was saved")
         try:
             self._restore(document, record.groups)
+        except StolonError:
+            raise
         except (KeyError, IndexError, RuntimeError) as error:
             raise StoreDamagedError(f"the saved state lacks something this method needs: {error}") from error
         self._classes = {name: tuple(classes) for name, classes in document["tasks"].items()}
@@ -325,7 +328,7 @@ class Learner(ABC):
             raise DataError(f"task {task!r}: expected inputs [B, {shape}], found {list(x.shape)}")
 
     @final
-    def _run(self, task: Task, seed: int, recipe: dict[str, records.Json]) -> Iterator[Epoch]:
+    def _drive(self, task: Task, seed: int, recipe: dict[str, records.Json]) -> Iterator[Epoch]:
         self._unfinished = recipe
         self._shapes[task.name] = task.shape
         yield from self._learn(task, seed)

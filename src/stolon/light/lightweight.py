@@ -27,7 +27,7 @@ from stolon.learner import UNKNOWN, Epoch, Learner, Prediction, Size
 from stolon.light.anchoring import Anchor, Anchoring
 from stolon.light.biases import BiasSites
 from stolon.light.config import LightweightConfig
-from stolon.light.mapper import TaskMapper
+from stolon.light.mappers import TaskMapper
 from stolon.light.task_run import TaskRun
 from stolon.nets.backbone import BATCH, Backbone, pretrained
 from stolon.records import Json
