@@ -100,8 +100,7 @@ def mapper(anchors: dict[str, Anchor], config: Config):
 
 def far(made, features: torch.Tensor) -> tuple[float, torch.Tensor]:
     """Share called unknown, and how near each input is beside its nearest task's threshold."""
-    scores, task = made.scores(features).max(1)
-    margin = scores - made.thresholds[task]
+    margin = made.margins(features)
     return float((margin < 0).float().mean()), margin
 
 

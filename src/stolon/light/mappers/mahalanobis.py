@@ -1,0 +1,164 @@
+r"""Name the task of an input by its nearest class, in a covariance that the receiver owns.
+
+.. math::
+    \hat t(x) = \mathrm{task}\Bigl(\arg\min_c\; \frac{d(x, \mu_c) + \gamma\, d(x, \mu_{t(c)})}
+    {1 + \gamma}\Bigr), \qquad d(x, \mu) = (x - \mu)^\top \hat\Sigma^{-1} (x - \mu) \qquad\text{(Eq. 5 where } \gamma = 0)
+
+    \hat\Sigma = (1 - a) S + a \tfrac{\operatorname{tr} S}{D} I + \beta B
+
+S is the covariance of the examples around their class means, a the shrinkage, B the scatter of class means
+around their task's mean, and :math:`\gamma` is ``task_weight``: an input of a task is near some class of it
+*and* not far from its middle. The two distances are one, to a centre between class and task, plus a constant.
+
+Source:
+    Ge et al., TMLR 2023, section 5. Their released code inverts S alone, by a pseudo-inverse, and groups
+    examples by the wrong value; :meth:`MahalanobisConfig.as_published` is the former without the latter. By default
+    we add shrinkage, :math:`\beta = 1` and :math:`\gamma = 1` (measured in docs/decisions/0003-anchors.md).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from stolon.light.anchors.mahalanobis import MahalanobisAnchor, MahalanobisConfig
+from stolon.light.mappers import covariance
+from stolon.light.mappers.base import Parts, TaskMapper, common
+from stolon.light.mappers.calibration import calibrate
+
+
+@final
+class MahalanobisMapper(TaskMapper):
+    """A task mapper made of Mahalanobis anchors.
+
+    Args:
+        anchors: by task name; in any order.
+        config: the settings that they were fitted with; ``None``: the defaults.
+
+    Raises:
+        DataError: no anchor, one that is not what it should be, or of other dimensions than the rest.
+        TaskError: a name is no task's name.
+
+    Example:
+        >>> from stolon.light.anchors import fit_mahalanobis
+        >>> config = MahalanobisConfig(transform="none", unknown_quantile=None)
+        >>> near, far, labels = torch.rand(50, 2), torch.rand(50, 2) + 9, torch.arange(50) % 2
+        >>> anchors = {
+        ...     "near": fit_mahalanobis(near, labels, config), "far": fit_mahalanobis(far, labels, config)
+        ... }
+        >>> mapper = MahalanobisMapper(anchors, config)
+        >>> [mapper.tasks[t] for t in mapper.map(torch.tensor([[0.5, 0.5], [9.0, 9.5]])).tasks]
+        ['near', 'far']
+    """
+
+    def __init__(
+        self, anchors: Mapping[str, MahalanobisAnchor], config: MahalanobisConfig | None = None
+    ) -> None:
+        config = config or MahalanobisConfig()
+        checked = {name: a.check(unit=config.transform != "none") for name, a in anchors.items()}
+        self._names, self._dimensions = common({name: a.means for name, a in checked.items()})
+        self._transform = config.transform
+        ordered = [checked[name] for name in self._names]
+        means = torch.cat([a.means.double() for a in ordered])
+        counts = torch.cat([a.counts.double() for a in ordered])
+        weights = torch.cat([a.counts.double() / a.counts.double().sum() for a in ordered])
+        self._owner = torch.cat([torch.full((len(a.means),), t) for t, a in enumerate(ordered)]).to(
+            means.device
+        )
+        firsts = torch.tensor([0, *(len(a.means) for a in ordered)]).cumsum(0).tolist()
+        labels = torch.cat([a.labels + firsts[t] for t, a in enumerate(ordered)])
+        examples = torch.cat([a.examples.double() for a in ordered])
+
+        # the only example of a class is its mean: it says nothing of any spread
+        several = counts[labels] > 1
+        labels, examples = labels[several], examples[several]
+        n = counts[labels]
+        # a mean that saw the sample lies too near to it: the usual N / (N - 1)
+        residuals = (examples - means[labels]) * (n / (n - 1)).sqrt()[:, None]
+        sigma, weight = covariance.within(residuals, config.shrinkage)
+        between, middles = covariance.scatter(means, weights, self._owner, len(ordered))
+        whiten = covariance.whitener(sigma + config.spread * between)
+
+        gamma = config.task_weight
+        centres = (means + gamma * middles[self._owner]) / (1 + gamma)
+        apart = ((means - middles[self._owner]) @ whiten).square().sum(1)
+        offsets = -gamma / (1 + gamma) ** 2 * apart / 2
+        self._densities = Parts(centres, offsets, whiten)
+
+        own = _Own(means, middles[self._owner], counts, self._sizes(counts), gamma, whiten)
+        left_out, around = _left_out(self._densities, examples, residuals @ whiten, weight, labels, own)
+        probes = torch.cat([a.probes.float() for a in ordered])
+        whose = torch.cat([torch.full((len(a.probes),), t) for t, a in enumerate(ordered)]).to(means.device)
+        self._calibration = calibrate(
+            torch.cat([self._best(left_out.float()), self._best(self._parts(probes))]),
+            torch.cat([around.float(), self._background(probes)]),
+            torch.cat([self._owner[labels], whose]),
+            config.unknown_quantile,
+            config.temperature,
+        )
+
+    def _sizes(self, counts: Tensor) -> Tensor:
+        """Samples of the whole task that each class belongs to [C]."""
+        sums = torch.zeros(len(self._names), dtype=counts.dtype, device=counts.device)
+        return sums.index_add(0, self._owner, counts)[self._owner]
+
+    def _parts(self, x: Tensor) -> Tensor:
+        return self._densities(x)
+
+    def _background(self, x: Tensor) -> Tensor:
+        return self._densities.background(x)
+
+
+class _Own(NamedTuple):
+    """Distances of samples to their own class and task, as if these had been made without them."""
+
+    means: Tensor
+    middles: Tensor
+    counts: Tensor
+    sizes: Tensor
+    gamma: float
+    whiten: Tensor
+
+    def __call__(self, x: Tensor, labels: Tensor, residuals: Tensor, gain: Tensor) -> Tensor:
+        """Log densities [n]; ``gain`` [n] is Sherman and Morrison's factor for each sample."""
+        total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+        for weight, middles, n in (
+            (1.0, self.means, self.counts),
+            (self.gamma, self.middles, self.sizes),
+        ):
+            v = (x - middles[labels]) @ self.whiten
+            square = v.square().sum(1) + gain * (v * residuals).sum(1).square()
+            total += weight * square * (n[labels] / (n[labels] - 1)).square()
+        return -total / (1 + self.gamma) / 2
+
+
+def _left_out(  # noqa: PLR0917 - a formula's symbols
+    parts: Parts, x: Tensor, residuals: Tensor, weight: float, labels: Tensor, own: _Own
+) -> tuple[Tensor, Tensor]:
+    r"""Log densities [n, C] of examples, and around the middle [n], each as if made without that example.
+
+    Taking the share :math:`w r r^\top` of a residual out of the covariance changes every squared distance
+    (Sherman and Morrison): :math:`v^\top (\Sigma - w r r^\top)^{-1} v
+    = v^\top \Sigma^{-1} v + \frac{w (r^\top \Sigma^{-1} v)^2}{1 - w\, r^\top \Sigma^{-1} r}`. The scatter
+    between classes, and the middle of the task in the distances to its *other* classes, stay as they are: a
+    single sample hardly moves them.
+
+    Args:
+        parts: the log densities with everything in.
+        x: examples [n, D].
+        residuals: their whitened residuals [n, D].
+        weight: w, the share of one residual in the covariance.
+        labels: the class of each example [n].
+        own: distances to an example's own class and task without it.
+    """
+    if not len(x):
+        return x.new_zeros(0, len(parts.centres)), x.new_zeros(0)
+    # 1e-6: where a direction is seen in one sample alone, leaving it out leaves an infinite distance
+    gain = weight / (1 - weight * residuals.square().sum(1)).clamp(min=1e-6)
+    z = parts.whiten(x)
+    from_middle = (residuals * z).sum(1)
+    along = from_middle[:, None] - residuals @ parts.centres.T
+    densities = parts.exact(z) - gain[:, None] * along.square() / 2
+    around = -(z.square().sum(1) + gain * from_middle.square()) / 2
+    return densities.scatter(1, labels[:, None], own(x, labels, residuals, gain)[:, None]), around
