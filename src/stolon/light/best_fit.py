@@ -22,13 +22,15 @@ class Schedule:
         epochs: at most, >= 1.
         patience: stop after more epochs than this without a better validation loss.
         batch_size: samples per step, >= 1.
-        learning_rate: of Adam, > 0.
+        learning_rates: of Adam, by parameter; > 0.
+        decays: whether the rates fall to nothing, linearly over all steps; else they stay.
     """
 
     epochs: int
     patience: int
     batch_size: int
-    learning_rate: float
+    learning_rates: Mapping[str, float]
+    decays: bool = False
 
 
 @final
@@ -41,7 +43,7 @@ class BestFit:
 
     Args:
         parameters: what is trained, by name; the tensors are copied.
-        logits: scores of training samples at these indices, given the parameters.
+        logits: scores of training samples, given the parameters, the samples' indices and the epoch.
         labels: of the training samples, int64 [N].
         validate: mean validation loss and accuracy given the parameters, or None without validation data.
         schedule: how long and how fast.
@@ -51,7 +53,7 @@ class BestFit:
     def __init__(
         self,
         parameters: Mapping[str, Tensor],
-        logits: Callable[[Mapping[str, Tensor], Tensor], Tensor],
+        logits: Callable[[Mapping[str, Tensor], Tensor, int], Tensor],
         labels: Tensor,
         validate: Callable[[Mapping[str, Tensor]], tuple[float, float] | None],
         schedule: Schedule,
@@ -60,7 +62,8 @@ class BestFit:
         self._logits, self._labels, self._validate, self._schedule = logits, labels, validate, schedule
         current = {key: (state or {}).get(f"now.{key}", value) for key, value in parameters.items()}
         self._now = {key: nn.Parameter(value.detach().clone()) for key, value in current.items()}
-        self._optimizer = Adam(self._now.values(), schedule.learning_rate, fused=True)
+        groups = [{"params": [p], "lr": schedule.learning_rates[key]} for key, p in self._now.items()]
+        self._optimizer = Adam(groups, fused=True)
         self._epoch, self._stale, self._lowest = 0, 0, float("inf")
         self._best = {key: value.detach().clone() for key, value in parameters.items()}
         if state:
@@ -98,14 +101,21 @@ class BestFit:
 
     def _train(self, seed: int, task: str, phase: str) -> float:
         order = permutation(len(self._labels), seed, "order", task, phase, self._epoch)
+        batches = order.split(self._schedule.batch_size)
         total = torch.zeros(())
-        for indices in order.split(self._schedule.batch_size):
-            loss = cross_entropy(self._logits(self._now, indices), self._labels[indices])
+        for step, indices in enumerate(batches):
+            if self._schedule.decays:
+                self._set_rates(1 - (self._epoch + step / len(batches)) / self._schedule.epochs)
+            loss = cross_entropy(self._logits(self._now, indices, self._epoch), self._labels[indices])
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._optimizer.step()
             total += loss.detach() * len(indices)
         return total.item() / len(order)
+
+    def _set_rates(self, share: float) -> None:
+        for key, group in zip(self._now, self._optimizer.param_groups, strict=True):
+            group["lr"] = self._schedule.learning_rates[key] * share
 
     def _judge(self) -> float | None:
         with torch.no_grad():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stolon.records import Json
-from stolon.settings import above, at_least, one_of
+from stolon.settings import above, at_least, one_of, within
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,14 @@ class LightweightConfig:
 
     Attributes:
         epochs: of the head, at most; its training stops after ``patience`` epochs without a better loss.
-        patience: see ``epochs``; >= 0. Also that of the biases.
+        patience: see ``epochs``; >= 0.
         batch_size: images per step, of head and biases.
-        learning_rate: of Adam, for head and biases.
+        learning_rate: of Adam, for the head.
         biases: which layers get beneficial biases: ``"none"``, ``"all"`` or ``"pointwise"``.
-        bias_epochs: passes over the images through the whole backbone, at most.
+        bias_epochs: passes over the images through the whole backbone; the rate falls to nothing over them.
+        bias_learning_rate: of Adam, for the biases.
+        shift: while biases are trained, images are moved at random by up to this share of their size,
+            0 to 0.5; 0 moves none, as published.
         anchor: how tasks are told apart: ``"mahalanobis"`` or ``"gmm"``.
         anchor_settings: what differs from the defaults of the anchor's own configuration.
 
@@ -32,7 +35,9 @@ class LightweightConfig:
     batch_size: int = 32
     learning_rate: float = 1e-3
     biases: Literal["none", "all", "pointwise"] = "none"
-    bias_epochs: int = 30
+    bias_epochs: int = 10
+    bias_learning_rate: float = 3e-3
+    shift: float = 0.125
     anchor: Literal["mahalanobis", "gmm"] = "mahalanobis"
     anchor_settings: Mapping[str, Json] = dataclasses.field(default_factory=dict)
 
@@ -43,4 +48,6 @@ class LightweightConfig:
         above("learning_rate", self.learning_rate, 0)
         one_of("biases", self.biases, ("none", "all", "pointwise"))
         at_least("bias_epochs", self.bias_epochs, 1)
+        above("bias_learning_rate", self.bias_learning_rate, 0)
+        within("shift", self.shift, 0, 0.5)
         one_of("anchor", self.anchor, ("mahalanobis", "gmm"))

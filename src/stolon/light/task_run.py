@@ -12,6 +12,7 @@ from stolon.light.best_fit import BestFit, Schedule
 from stolon.light.biases import BiasSites
 from stolon.light.config import LightweightConfig
 from stolon.light.features import FeaturePass
+from stolon.light.shifts import offsets, shifted
 from stolon.nets.backbone import BATCH, Backbone
 from stolon.randomness import seeded
 from stolon.tasks import Task
@@ -92,11 +93,16 @@ class TaskRun:
             start = nn.Linear(features.shape[1], len(self._task.classes))
         return BestFit(
             {"weight": start.weight, "bias": start.bias},
-            lambda own, indices: linear(features[indices], own["weight"], own["bias"]),
+            lambda own, indices, _: linear(features[indices], own["weight"], own["bias"]),
             self._task.train.labels,
-            lambda own: _verdict(linear(held_out, own["weight"], own["bias"]), labels) if len(labels) else None,
+            lambda own: (
+                _verdict(linear(held_out, own["weight"], own["bias"]), labels) if len(labels) else None
+            ),
             Schedule(
-                self._config.epochs, self._config.patience, self._config.batch_size, self._config.learning_rate
+                self._config.epochs,
+                self._config.patience,
+                self._config.batch_size,
+                dict.fromkeys(("weight", "bias"), self._config.learning_rate),
             ),
             state,
         )
@@ -113,18 +119,32 @@ class TaskRun:
             if not len(val):
                 return None
             batches = [val.batch(indices) for indices in torch.arange(len(val)).split(BATCH)]
-            return _verdict(torch.cat([scores(own, x) for x, _ in batches]), torch.cat([y for _, y in batches]))
+            return _verdict(
+                torch.cat([scores(own, x) for x, _ in batches]), torch.cat([y for _, y in batches])
+            )
+
+        def moved(own: Parameters, indices: Tensor, epoch: int) -> Tensor:
+            x = train.batch(indices)[0]
+            reach = int(self._config.shift * min(x.shape[2:])) if x.ndim == 4 else 0
+            if reach:
+                by = offsets(len(train), reach, self._seed, self._task.name, epoch)
+                x = shifted(x, by[indices])
+            return scores(own, x)
 
         return BestFit(
             {**self._head.best, "biases": sites.zeros()},
-            lambda own, indices: scores(own, train.batch(indices)[0]),
+            moved,
             train.labels,
             validate,
             Schedule(
                 self._config.bias_epochs,
-                self._config.patience,
+                self._config.bias_epochs,  # the falling rate ends it, not patience
                 self._config.batch_size,
-                self._config.learning_rate,
+                {
+                    **dict.fromkeys(("weight", "bias"), self._config.learning_rate),
+                    "biases": self._config.bias_learning_rate,
+                },
+                decays=True,
             ),
             state,
         )
