@@ -75,7 +75,15 @@ class DataProblemsError(DataError):
 
 
 class ImageError(DataError):
-    """A file is no image that we can take: not an image, damaged, or far too large."""
+    """A file is no image that we can take: not an image, damaged, or far too large.
+
+    Attributes:
+        kind: what is wrong, in the words of :attr:`Problem.kind`.
+    """
+
+    def __init__(self, message: str, kind: str = "broken image") -> None:
+        self.kind = kind
+        super().__init__(message)
 
 
 class SettingError(StolonError, ValueError):

@@ -1,0 +1,334 @@
+"""Folders of images as tasks: ``NAME/train|val|test/CLASS/*`` or ``NAME/CLASS/*``, named after the folder.
+
+A missing ``val`` or ``test`` is a share of the training images of each class, and ``NAME/CLASS/*`` is the
+same as ``NAME/train/CLASS/*`` alone. Which images these are is decided by the seed and each file's content,
+so renaming files, or adding some, moves few others between parts, and copies stay together.
+
+Everything is read and decoded once, before anything is learned; what is wrong is told together (the
+kinds are listed in :mod:`stolon.streams.inspection`). What fits in memory is kept from that reading.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stolon import randomness
+from stolon.errors import DataMissingError, DataProblemsError, ImageError, Problem, SettingError
+from stolon.streams import images, inspection, options
+from stolon.streams.files import FileSplit
+from stolon.streams.parts import part_sizes
+from stolon.tasks import Stream, Task
+
+IN_MEMORY_BYTES = 2**30
+"""How much decoded data is kept in memory: 7,000 images of 224 pixels, 85,000 of 64."""
+
+_CHECK_SIZE = 16  # when pixels are not kept, JPEGs are decoded at the smallest scale
+
+
+def read_task(
+    path: str | Path,
+    *,
+    size: int,
+    seed: int = 0,
+    val_share: float = 0.1,
+    test_share: float = 0.2,
+    workers: int = 0,
+    in_memory_limit_bytes: int = IN_MEMORY_BYTES,
+) -> Task:
+    """One data set folder as a task.
+
+    Args:
+        path: the folder.
+        size: side of the square that images are brought to, in pixels.
+        seed: decides which images a missing ``val`` or ``test`` takes.
+        val_share: the share of each class that a missing ``val`` takes; 0 leaves it empty.
+        test_share: the share of each class that a missing ``test`` takes; 0 leaves it empty.
+        workers: threads that decode; 0 takes one per core that this process may use.
+        in_memory_limit_bytes: keep decoded images in memory up to this; above it they are decoded in batches.
+
+    Raises:
+        DataMissingError: there is no such folder.
+        DataProblemsError: anything is wrong with it; tells all of it.
+        SettingError: a setting is out of its range.
+    """
+    how = _How.checked(
+        size, seed, shares=(val_share, test_share), workers=workers, limit_bytes=in_memory_limit_bytes
+    )
+    reading = _read(_existing(path), how, in_memory_limit_bytes)
+    if reading.problems:
+        raise DataProblemsError(f"data set {images.printable(path)}", reading.problems)
+    return _task(reading, how)
+
+
+def inspect(
+    path: str | Path, *, val_share: float = 0.1, test_share: float = 0.2, workers: int = 0
+) -> tuple[Problem, ...]:
+    """Everything wrong with one data set folder; every image is decoded once, and none is kept.
+
+    Args:
+        path: the folder.
+        val_share: as for :func:`read_task`: a class must have enough for it.
+        test_share: likewise.
+        workers: threads that decode; 0 takes one per core that this process may use.
+
+    Raises:
+        SettingError: a setting is out of its range.
+    """
+    how = _How.checked(_CHECK_SIZE, 0, shares=(val_share, test_share), workers=workers, limit_bytes=0)
+    return _read(inspection.survey(path), how, 0).problems
+
+
+def check(path: str | Path, *, val_share: float = 0.1, test_share: float = 0.2, workers: int = 0) -> None:
+    """Refuse a data set folder that has any problem; see :func:`inspect`.
+
+    Args:
+        path: the folder.
+        val_share: as for :func:`read_task`.
+        test_share: likewise.
+        workers: threads that decode; 0 takes one per core that this process may use.
+
+    Raises:
+        DataProblemsError: anything is wrong with it; tells all of it.
+        SettingError: a setting is out of its range.
+    """
+    problems = inspect(path, val_share=val_share, test_share=test_share, workers=workers)
+    if problems:
+        raise DataProblemsError(f"data set {images.printable(path)}", problems)
+
+
+def make(
+    *,
+    root: str | Path | None = None,
+    seed: int = 0,
+    only: Sequence[str] | None = None,
+    size: int = 64,
+    val_share: float = 0.1,
+    test_share: float = 0.2,
+    workers: int = 0,
+    in_memory_limit_bytes: int = IN_MEMORY_BYTES,
+    check_first: bool = True,
+) -> Stream:
+    """Every data set folder of a tree as a task, sorted by name; SKILL-102 is read like this.
+
+    Files beside the data sets (a licence, a list) belong to none of them and are passed over, as are sets
+    in other file forms that other streams read: ``NAME/raw/*-ubyte[.gz]``, and folders of ``.npz`` or
+    ``.bin`` files alone. Any other folder that is no data set is a problem; ``only`` leaves it out.
+
+    Args:
+        root: the tree; ``data`` in the current folder where it is not given.
+        seed: decides which images a missing ``val`` or ``test`` takes.
+        only: the data sets to take, in this order; all of them where it is not given.
+        size: side of the square that images are brought to, in pixels.
+        val_share: the share of each class that a missing ``val`` takes; 0 leaves it empty.
+        test_share: the share of each class that a missing ``test`` takes; 0 leaves it empty.
+        workers: threads that decode; 0 takes one per core that this process may use.
+        in_memory_limit_bytes: how much decoded data the whole stream keeps in memory.
+        check_first: read all data sets now, so that no problem turns up after hours of learning; otherwise
+            names and links are checked now, and images when their task is asked for.
+
+    Raises:
+        DataMissingError: the tree, or a data set named in ``only``, is not there.
+        DataProblemsError: anything is wrong with any of them; tells all of it.
+        SettingError: an option is out of its range.
+    """
+    how = _How.checked(
+        size, seed, shares=(val_share, test_share), workers=workers, limit_bytes=in_memory_limit_bytes
+    )
+    chosen = None if only is None else options.words("only", only)
+    eager = options.flag("check_first", check_first)
+    tree = options.root(root)
+    surveys, problems = _surveys(tree, chosen)
+    readings: list[_Reading] = []
+    left = in_memory_limit_bytes
+    for survey in surveys:
+        reading = _read(survey, how, left) if eager else _unread(survey, how)
+        left -= 0 if reading.pixels is None else reading.pixels.nbytes
+        problems += [replace(p, where=_within(survey, p.where)) for p in reading.problems]
+        readings.append(reading)
+    if problems:
+        raise DataProblemsError(f"data sets in {images.printable(tree)}", problems)
+    makers: list[Callable[[], Task]] = [
+        partial(_task, reading, how) if eager else partial(_later, reading.survey, how, in_memory_limit_bytes)
+        for reading in readings
+    ]
+    return Stream("folders", makers)
+
+
+@dataclass(frozen=True)
+class _How:
+    """Settings of a reading, checked."""
+
+    size: int
+    seed: int
+    val_share: float
+    test_share: float
+    workers: int
+
+    @staticmethod
+    def checked(
+        size: Any,  # noqa: ANN401 - options may be anything until they are checked
+        seed: Any,  # noqa: ANN401
+        *,
+        shares: tuple[Any, Any],
+        workers: Any,  # noqa: ANN401
+        limit_bytes: Any,  # noqa: ANN401
+    ) -> "_How":
+        images.check_size(size)
+        val, test = options.shares(*shares)
+        options.whole("in_memory_limit_bytes", limit_bytes, 0, 2**63)
+        return _How(size, options.seed(seed), val, test, options.whole("workers", workers, 0, 256))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A data set whose files have been read once."""
+
+    survey: inspection.Survey
+    contents: tuple[str, ...]
+    pixels: Tensor | None
+    problems: tuple[Problem, ...]
+
+
+def _existing(path: str | Path) -> inspection.Survey:
+    if not Path(path).is_dir():
+        raise DataMissingError(
+            f"expected a folder of images at {images.printable(path)}, found none; make one that holds "
+            "train/CLASS/*, test/CLASS/* (or CLASS/* alone), or correct the path"
+        )
+    return inspection.survey(path)
+
+
+def _read(survey: inspection.Survey, how: _How, limit_bytes: int) -> _Reading:
+    """Read every file once; keep the pixels if they fit."""
+    fits = len(survey.paths) * 3 * how.size**2 <= limit_bytes
+    pixels = images.empty(len(survey.paths), how.size) if fits else None
+    size = how.size if fits else min(how.size, _CHECK_SIZE)
+    answers = images.read_many(survey.paths, size, out=pixels, workers=how.workers)
+    problems = inspection.judge(survey, answers, val_share=how.val_share, test_share=how.test_share)
+    contents = tuple(answer for answer in answers if not isinstance(answer, ImageError))
+    return _Reading(survey, contents, pixels, problems)
+
+
+def _unread(survey: inspection.Survey, how: _How) -> _Reading:
+    """Judge a data set by names and links alone, as if all files were different images."""
+    names = [str(path) for path in survey.paths]
+    problems = inspection.judge(survey, names, val_share=how.val_share, test_share=how.test_share)
+    return _Reading(survey, (), None, problems)
+
+
+def _later(survey: inspection.Survey, how: _How, limit_bytes: int) -> Task:
+    reading = _read(survey, how, limit_bytes)
+    if reading.problems:
+        raise DataProblemsError(f"data set {images.printable(survey.root)}", reading.problems)
+    return _task(reading, how)
+
+
+def _task(reading: _Reading, how: _How) -> Task:
+    survey = reading.survey
+    labels = torch.tensor(survey.labels, dtype=torch.int64)
+    parts = _deal(reading, how)
+
+    def split(part: str) -> FileSplit:
+        rows = torch.tensor([i for i, own in enumerate(parts) if own == part], dtype=torch.int64)
+        return FileSplit(
+            survey.paths,
+            reading.contents,
+            rows,
+            labels[rows],
+            how.size,
+            pixels=reading.pixels,
+            workers=how.workers,
+        )
+
+    return Task(survey.name, survey.classes, split("train"), split("val"), split("test"))
+
+
+def _deal(reading: _Reading, how: _How) -> list[str]:
+    """The part of each file: the folder's own, or, for parts that it lacks, by seed and content."""
+    survey = reading.survey
+    parts = list(survey.parts)
+    val_share, test_share = inspection.missing_shares(survey.given, how.val_share, how.test_share)
+    copies: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, (part, label, content) in enumerate(zip(parts, survey.labels, reading.contents, strict=True)):
+        if part == "train":
+            copies[label][content].append(index)
+    for contents in copies.values():
+        # By content, so that two copies of a file never end in two parts.
+        order = sorted(contents, key=lambda content: (randomness.number(how.seed, "part", content), content))
+        sizes = part_sizes(len(order), (test_share, val_share))
+        assert sizes is not None  # inspection has reported classes that are too small
+        for part, chosen in (("test", order[: sizes[0]]), ("val", order[sizes[0] : sum(sizes)])):
+            for content in chosen:
+                for index in contents[content]:
+                    parts[index] = part
+    return parts
+
+
+def _surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.Survey], list[Problem]]:
+    """The data sets of a tree, and what is wrong with the tree itself."""
+    shown = images.printable(tree.absolute())
+    if not tree.is_dir():
+        raise DataMissingError(
+            f"expected a folder of data sets at {shown}, found none; put each data set there as "
+            "NAME/train/CLASS/*, NAME/test/CLASS/* (or NAME/CLASS/* alone), or pass root="
+        )
+    listed = sorted(entry.name for entry in tree.iterdir() if not entry.name.startswith("."))
+    if only is not None:
+        for name in only:
+            if Path(name).name != name or name.startswith("."):
+                raise SettingError(f"only: expected names of folders in {shown}, found {name!r}")
+        absent = [name for name in only if name not in listed]
+        if absent:
+            raise DataMissingError(
+                f"expected the data sets {', '.join(absent)} in {shown}, found {', '.join(listed) or 'nothing'}"
+                "; put them there, or leave them out of only="
+            )
+        listed = list(only)
+    home = tree.resolve()
+    problems: list[Problem] = []
+    chosen = []
+    for name in listed:
+        path = tree / name
+        target = path.resolve()
+        if path.is_symlink() and not target.is_relative_to(home):
+            problems.append(
+                Problem(
+                    "link out of the tree", name, f"expected a target in {shown}, found {target}; copy it in"
+                )
+            )
+        elif only is not None or (path.is_dir() and not _is_other_form(path)):
+            chosen.append(name)
+    problems += _clashes(chosen)
+    if not chosen and not problems:
+        raise DataMissingError(
+            f"expected data sets in {shown}, found no folder of images; put each there as NAME/train/CLASS/*"
+        )
+    return [inspection.survey(tree / name) for name in chosen], problems
+
+
+def _clashes(names: Iterable[str]) -> list[Problem]:
+    firsts: dict[str, str] = {}
+    return [
+        Problem("name clash by case", name, f"expected another name beside {first!r}; rename one")
+        for name in names
+        if (first := firsts.setdefault(inspection.fold(name), name)) != name
+    ]
+
+
+def _is_other_form(path: Path) -> bool:
+    """Whether a folder holds a set that other streams read: idx files in raw/, or only arrays."""
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    if any(entry.is_dir() for entry in entries):
+        raw = path / "raw"
+        return raw.is_dir() and any("-idx" in entry.name for entry in raw.iterdir())
+    return any(entry.suffix in (".npz", ".bin") for entry in entries)
+
+
+def _within(survey: inspection.Survey, where: str) -> str:
+    return survey.name if where == images.printable(survey.root) else f"{survey.name}/{where}"
