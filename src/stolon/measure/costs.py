@@ -11,7 +11,7 @@ from typing import Any, Final, Self, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from stolon.errors import SettingError
 from stolon.settings import at_least
@@ -154,7 +154,10 @@ def flop_counter() -> FlopCounterMode:
     """
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    cpu: dict[Any, Any] = {kernel: sdpa_flop, backward: sdpa_backward_flop}
+    cpu: dict[Any, Any] = {
+        kernel: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
+        backward: lambda *shapes, **_: sdpa_backward_flop_count(*shapes[:4]),
+    }
     return FlopCounterMode(display=False, custom_mapping=cpu)
 
 
