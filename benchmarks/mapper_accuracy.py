@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sets", nargs="+", default=["folder", "all"])
     parser.add_argument("--only", default="")
+    parser.add_argument("--no-unknown", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/mapper_accuracy.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -177,7 +178,7 @@ def main() -> None:
             )
     seed = arguments.seeds[0]
     for label, config in VARIANTS.items():
-        if "default (" not in label or arguments.only not in label:
+        if arguments.no_unknown or "default (" not in label or arguments.only not in label:
             continue
         sets = {name: every[seed][name] for name in names["folder"]}
         anchors = {name: fit(name, part, config, seed) for name, part in sets.items()}

@@ -47,8 +47,8 @@ class GaussianConfig:
         shrinkage: for ``"own"``: how far each component's variance is drawn to the mean of all; 0 to 1.
         prior: a component's weight in Eq. 4: ``"none"``, ``"weights"`` (phi) or ``"counts"`` (phi N).
         probes: most samples held out of the fit and carried along for the receiver's threshold; 0: none.
-        unknown_quantile: share of a task's own inputs that stay within its threshold, above 0 and below
-            1; ``None``: nothing is ever unknown.
+        unknown_quantile: share of known tasks' own inputs that stay within the thresholds, above 0
+            and below 1; ``None``: nothing is ever unknown.
         temperature: divides log densities before they become a confidence, above 0; ``None``: fitted to
             what the anchors carry.
 
@@ -67,7 +67,7 @@ class GaussianConfig:
     shrinkage: float = 0.0
     prior: str = "none"
     probes: int = 32
-    unknown_quantile: float | None = 0.98
+    unknown_quantile: float | None = 0.97
     temperature: float | None = None
 
     def __post_init__(self) -> None:
@@ -105,14 +105,14 @@ class GaussianAnchor(NamedTuple):
         means: [K, D].
         variances: diagonals [K, D], or [1, D] where all components share one; above 0.
         weights: phi [K], at least 0, summing to 1.
-        count: how many samples were fitted, int64, no dimensions.
+        samples: how many samples were fitted, int64, no dimensions.
         probes: samples that the fit did not see [P, D]; may be none.
     """
 
     means: Tensor
     variances: Tensor
     weights: Tensor
-    count: Tensor
+    samples: Tensor
     probes: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
@@ -144,8 +144,8 @@ class GaussianAnchor(NamedTuple):
         total = float(self.weights.double().sum())
         if not bool((self.weights >= 0).all()) or abs(total - 1) > 0.01:
             raise DataError(f"weights: expected at least 0 and a sum of 1, found a sum of {total:.3g}")
-        if self.count.ndim or self.count.dtype != torch.int64 or int(self.count) < 1:
-            raise DataError(f"count: expected one int64 of at least 1, found {self.count}")
+        if self.samples.ndim or self.samples.dtype != torch.int64 or int(self.samples) < 1:
+            raise DataError(f"samples: expected one int64 of at least 1, found {self.samples}")
         if unit:
             values.check_unit("means", self.means)
             values.check_unit("probes", self.probes)
@@ -184,24 +184,28 @@ def fit_gaussian(features: Tensor, config: GaussianConfig | None = None, seed: i
     floor = config.regularization
     if config.relative:
         floor *= float(x.var(0, correction=0).mean()) or 1e-6  # 1e-6: all samples are equal
-    mixture = GaussianMixture(
+    mixture = GaussianMixture(  # type: ignore[no-untyped-call]  # scikit-learn ships no types
         k,
         covariance_type="diag",
         reg_covar=floor,
         max_iter=config.iterations,
         random_state=randomness.number(seed, "anchor", "mixture") % 2**32,
     )
+    # at the origin: scikit-learn's variances are differences of squares, which float32 would cancel
+    middle = x.mean(0)
+    x = x - middle
     with warnings.catch_warnings():
         # Stopping at max_iter is a setting here, not a failure: any iterate is a mixture, and likelihood only
         # rises with each. k-means may also find fewer clusters than asked for among near-duplicates; EM
         # then keeps a component of the floor's variance, which the pooled covariance makes harmless.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(x.numpy())
+        # scikit-learn wants two samples; one sample twice is the same mixture
+        mixture.fit(x.numpy() if len(x) > 1 else x.expand(2, -1).numpy())  # type: ignore[no-untyped-call]
     weights = torch.from_numpy(mixture.weights_).float()
     variances = torch.from_numpy(mixture.covariances_).float()
     if config.covariance == "pooled":
         variances = weights[None] @ variances
-    means = torch.from_numpy(mixture.means_).float()
+    means = torch.from_numpy(mixture.means_).float() + middle
     return GaussianAnchor(means, variances, weights / weights.sum(), torch.tensor(len(x)), probes).check()
 
 

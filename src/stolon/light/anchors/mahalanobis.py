@@ -39,8 +39,8 @@ class MahalanobisConfig:
             1 makes it the covariance of inputs around their *task's* mean.
         task_weight: weight of the distance to the task's mean beside that to the class; at least 0.
         probes: most held-out samples carried along for the receiver's threshold, where some are given.
-        unknown_quantile: share of a task's own inputs that stay within its threshold, above 0 and below
-            1; ``None``: nothing is ever unknown.
+        unknown_quantile: share of known tasks' own inputs that stay within the thresholds, above 0
+            and below 1; ``None``: nothing is ever unknown.
         temperature: divides log densities before they become a confidence, above 0; ``None``: fitted to
             what the anchors carry.
 
@@ -54,7 +54,7 @@ class MahalanobisConfig:
     spread: float = 1.0
     task_weight: float = 1.0
     probes: int = 32
-    unknown_quantile: float | None = 0.98
+    unknown_quantile: float | None = 0.97
     temperature: float | None = None
 
     def __post_init__(self) -> None:
@@ -277,7 +277,7 @@ def _class_means(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             f"expected integer labels for 1 or more rows of features, found {labels.dtype} "
             f"{list(labels.shape)} for {len(x)}"
         )
-    _, classes, counts = labels.cpu().unique(return_inverse=True, return_counts=True)
+    _, classes, counts = labels.cpu().unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     sums = torch.zeros(len(counts), x.shape[1], dtype=torch.float64).index_add_(0, classes, x.double())
     return (sums / counts[:, None]).float(), counts, classes
 

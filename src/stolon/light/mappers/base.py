@@ -87,13 +87,13 @@ class TaskMapper(ABC):
     @torch.no_grad()
     @final
     def margins(self, features: Tensor) -> Tensor:
-        """How far each input lies within the threshold of its nearest task [B]; below 0 it is unknown.
+        """How far each input lies within the thresholds [B]; below 0 it is unknown.
 
         Args:
             features: raw features of the frozen backbone [B, D].
 
         Returns:
-            Standard deviations of that task's own inputs; infinity where nothing is ever unknown.
+            Standard deviations of known inputs; infinity where nothing is ever unknown.
 
         Raises:
             DataError: not finite floats [B, D].
@@ -103,9 +103,8 @@ class TaskMapper(ABC):
 
     @final
     def _margins(self, x: Tensor, scores: Tensor) -> Tensor:
-        best, task = scores.max(1)
-        inside = evidence(best, self._background(x)) - self._calibration.thresholds[task]
-        return (inside / self._calibration.spreads[task]).min(1).values
+        inside = evidence(scores.amax(1), self._background(x)) - self._calibration.thresholds
+        return (inside / self._calibration.spreads).amin(1)
 
     @abstractmethod
     def _background(self, x: Tensor) -> Tensor:

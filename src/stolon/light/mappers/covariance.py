@@ -70,7 +70,9 @@ def whitener(covariance: Tensor) -> Tensor:
     pivots = factor.diagonal()
     if not int(failed) and float(pivots.min()) > 1e-6 * float(pivots.max()):
         eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-        return torch.linalg.solve_triangular(factor, eye, upper=False).T.contiguous()
+        whiten: Tensor = torch.linalg.solve_triangular(factor, eye, upper=False).T.contiguous()
+        return whiten
     roots, vectors = torch.linalg.eigh(covariance)
     kept = roots > 1e-10 * roots.max()
-    return vectors * torch.where(kept, roots.clamp(min=1e-300).rsqrt(), 0)
+    inverted: Tensor = vectors * torch.where(kept, roots.clamp(min=1e-300).rsqrt(), 0)
+    return inverted

@@ -55,7 +55,7 @@ class GaussianMapper(TaskMapper):
         ordered = [checked[name] for name in self._names]
         means = torch.cat([a.means.double() for a in ordered])
         weights = torch.cat([a.weights.double() / a.weights.double().sum() for a in ordered])
-        counts = torch.tensor([float(a.count) for a in ordered], dtype=torch.float64, device=means.device)
+        counts = torch.tensor([float(a.samples) for a in ordered], dtype=torch.float64, device=means.device)
         self._owner = torch.cat([torch.full((len(a.means),), t) for t, a in enumerate(ordered)]).to(
             means.device
         )

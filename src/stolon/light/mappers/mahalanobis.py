@@ -2,7 +2,8 @@ r"""Name the task of an input by its nearest class, in a covariance that the rec
 
 .. math::
     \hat t(x) = \mathrm{task}\Bigl(\arg\min_c\; \frac{d(x, \mu_c) + \gamma\, d(x, \mu_{t(c)})}
-    {1 + \gamma}\Bigr), \qquad d(x, \mu) = (x - \mu)^\top \hat\Sigma^{-1} (x - \mu) \qquad\text{(Eq. 5 where } \gamma = 0)
+    {1 + \gamma}\Bigr),
+    \qquad d(x, \mu) = (x - \mu)^\top \hat\Sigma^{-1} (x - \mu) \qquad\text{(Eq. 5 where } \gamma = 0)
 
     \hat\Sigma = (1 - a) S + a \tfrac{\operatorname{tr} S}{D} I + \beta B
 
@@ -12,8 +13,8 @@ around their task's mean, and :math:`\gamma` is ``task_weight``: an input of a t
 
 Source:
     Ge et al., TMLR 2023, section 5. Their released code inverts S alone, by a pseudo-inverse, and groups
-    examples by the wrong value; :meth:`MahalanobisConfig.as_published` is the former without the latter. By default
-    we add shrinkage, :math:`\beta = 1` and :math:`\gamma = 1` (measured in docs/decisions/0003-anchors.md).
+    examples by the wrong value; :meth:`MahalanobisConfig.as_published` is the former without the latter. By
+    default we add shrinkage, :math:`\beta = 1` and :math:`\gamma = 1`; docs/decisions/0003-anchors.md says why.
 """
 
 from collections.abc import Mapping
