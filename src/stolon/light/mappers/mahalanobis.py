@@ -14,7 +14,7 @@ around their task's mean, and :math:`\gamma` is ``task_weight``: an input of a t
 Source:
     Ge et al., TMLR 2023, section 5. Their released code inverts S alone, by a pseudo-inverse, and groups
     examples by the wrong value; :meth:`MahalanobisConfig.as_published` is the former without the latter. By
-    default we add shrinkage, :math:`\beta = 1` and :math:`\gamma = 1`; docs/decisions/0003-anchors.md says why.
+    default we add shrinkage, :math:`\beta = 1` and :math:`\gamma = 1`; see docs/decisions/0003-anchors.md.
 """
 
 from collections.abc import Mapping
