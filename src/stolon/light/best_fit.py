@@ -79,6 +79,11 @@ class BestFit:
         """The parameters of the best epoch so far."""
         return self._best
 
+    @property
+    def lowest(self) -> float:
+        """The validation loss of :attr:`best`; infinite without validation data."""
+        return self._lowest
+
     def run(self, task: str, phase: str, seed: int) -> Iterator[Epoch]:
         """Train on; yields after every epoch."""
         schedule = self._schedule
