@@ -16,8 +16,8 @@ import torch
 from results import FOLDER, provenance
 
 from stolon import learners
+from stolon.experiments.evaluation import evaluate
 from stolon.nets.backbone import Backbone, pretrained
-from stolon.shell.store_commands import accuracy_of
 from stolon.streams import folders
 
 
@@ -27,10 +27,13 @@ def learned(backbone: Backbone, task, seed: int, **settings) -> tuple[float, boo
     learner = learners.make("lightweight", net=backbone, **settings)
     for epoch in learner.learn(task, seed=seed):
         if epoch.phase == "biases":
-            print(f"    {epoch.number}/{epoch.total} loss {epoch.loss:.3f} val {epoch.val_accuracy:.3f}", flush=True)
-    score = accuracy_of(lambda x: learner.logits(x, task.name), task.test)
-    assert score is not None
-    return score, bool(len(learner.knowledge(task.name).biases)), time.perf_counter() - begun
+            print(
+                f"    {epoch.number}/{epoch.total} loss {epoch.loss:.3f} val {epoch.val_accuracy:.3f}",
+                flush=True,
+            )
+    judged = evaluate(learner, task)
+    assert judged is not None, "every set has test images"
+    return judged.accuracy, bool(len(learner.knowledge(task.name).biases)), time.perf_counter() - begun
 
 
 def main() -> None:

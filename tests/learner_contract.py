@@ -53,8 +53,10 @@ class LearnerContract:
     def test_learns_what_is_easy(self, first):
         learner = self.make()
         epochs = list(learner.learn(first))
-        assert epochs and {epoch.task for epoch in epochs} == {"first"}
-        assert learner.tasks == ("first",) and learner.unfinished is None
+        assert epochs
+        assert {epoch.task for epoch in epochs} == {"first"}
+        assert learner.tasks == ("first",)
+        assert learner.unfinished is None
         x, y = first.test.batch(torch.arange(24))
         assert (learner.logits(x, "first").argmax(1) == y).float().mean() > 0.9
 
@@ -121,7 +123,8 @@ class LearnerContract:
         list(islice(stopped.learn(second), max(1, round(part * steps))))
         stopped.save(tmp_path)
         again = self.make().load(tmp_path)
-        assert again.unfinished == "second" and again.tasks == ("first",)
+        assert again.unfinished == "second"
+        assert again.tasks == ("first",)
         list(again.learn(second))
         assert again.tasks == ("first", "second")
         assert_same_state(whole, again)
@@ -158,7 +161,7 @@ class LearnerContract:
     def test_an_unknown_task_is_named_in_the_refusal(self, first):
         learner = self.make()
         list(learner.learn(first))
-        with pytest.raises(TaskUnknownError, match="'other'.*first"):
+        with pytest.raises(TaskUnknownError, match=r"'other'.*first"):
             learner.logits(torch.zeros(1, *SHAPE), "other")
         with pytest.raises(TaskUnknownError, match="other"):
             learner.classes("other")

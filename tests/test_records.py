@@ -87,7 +87,7 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(durable.os, "fsync", refuse)
-    with pytest.raises(StoreFullError, match="No space left.*intact"):
+    with pytest.raises(StoreFullError, match=r"No space left.*intact"):
         records.save(example(2.0), tmp_path)
     monkeypatch.undo()
     assert records.load(tmp_path, "test").groups["g"]["t"][0] == 1

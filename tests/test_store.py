@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 import torch
+from tests.learner_contract import assert_same_state, toy_task
 
 from stolon import durable, nets, records
 from stolon.errors import (
@@ -12,7 +13,6 @@ from stolon.errors import (
     StoreDamagedError,
     StoreExistsError,
     StoreFullError,
-    StoreLockedError,
     StoreMissingError,
     StoreVersionError,
     TaskExistsError,
@@ -21,7 +21,6 @@ from stolon.errors import (
 from stolon.light.config import LightweightConfig
 from stolon.nets.backbone import pretrained
 from stolon.store import Store, home
-from tests.learner_contract import assert_same_state, toy_task
 
 SPEC = "digits-conv?shape=1x8x8"
 CONFIG = LightweightConfig(epochs=25, batch_size=8, learning_rate=1e-2)
@@ -39,7 +38,11 @@ def folder(tmp_path):
 
 
 def content(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "LOCK"}
+    return {
+        p.relative_to(folder): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "LOCK"
+    }
 
 
 def test_what_was_learned_is_there_when_it_is_opened_again(folder):
@@ -77,7 +80,8 @@ def test_facts_are_kept_with_the_tasks(folder):
         assert store.facts == {"first": {"test_accuracy": 0.5}}
         store.forget("first")
     with Store.open(folder) as store:
-        assert store.facts == {} and store.learner.tasks == ()
+        assert store.facts == {}
+        assert store.learner.tasks == ()
 
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(folder):
@@ -89,7 +93,9 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(folder):
             "try: Store.open(Path(sys.argv[1]), write=True)\n"
             "except StoreLockedError as error: print(error)\n"
         )
-        out = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+        )
         assert "another process is writing" in out.stdout
         with Store.open(folder) as reader:
             assert reader.learner.tasks == ("first",)
@@ -158,7 +164,9 @@ def test_a_full_disk_loses_nothing_and_learning_goes_on_when_there_is_room(folde
     before = content(folder)
     with Store.open(folder, write=True) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(durable.os, "fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            patch.setattr(
+                durable.os, "fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+            )
             with pytest.raises(StoreFullError, match="No space left"):
                 list(store.learn(toy_task("second", 2)))
         assert content(folder) == before

@@ -72,8 +72,10 @@ def test_a_stream_makes_each_task_once_and_only_when_asked():
         return Task(name, ("a", "b"), split(), split(), split())
 
     stream = Stream("s", [lambda: make("one"), lambda: make("two")])
-    assert made == [] and len(stream) == 2
-    assert stream[1].name == "two" and made == ["two"]
+    assert made == []
+    assert len(stream) == 2
+    assert stream[1].name == "two"
+    assert made == ["two"]
     assert [t.name for t in stream] == ["one", "two"]
     assert [t.name for t in stream[:1]] == ["one"]
     assert made == ["two", "one"]
@@ -81,6 +83,7 @@ def test_a_stream_makes_each_task_once_and_only_when_asked():
 
 def test_images_of_bytes_become_floats_between_0_and_1():
     x = torch.arange(256, dtype=torch.uint8)
-    assert to_float(x).min() == 0 and to_float(x).max() == 1
+    assert to_float(x).min() == 0
+    assert to_float(x).max() == 1
     y = torch.randn(3)
     assert to_float(y) is y

@@ -22,8 +22,8 @@ def define_missing_operators() -> tuple[str, ...]:
     _load_compiled_operators()
     missing = tuple(name for name in ("nms", "qnms") if not hasattr(torch.ops.torchvision, name))
     for name in missing:
-        fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        fragment.define(f"{name}{_SIGNATURE}")  # type: ignore[no-untyped-call]
+        fragment = torch.library.Library("torchvision", "FRAGMENT")
+        fragment.define(f"{name}{_SIGNATURE}")
         _FRAGMENTS.append(fragment)
     return missing
 
@@ -35,7 +35,7 @@ def _load_compiled_operators() -> None:
         return
     for library in sorted(Path(spec.origin).parent.glob("_C.*")):
         try:
-            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+            torch.ops.load_library(str(library))
         except OSError:
             continue  # built for another PyTorch: exactly the case that this module is for
 

@@ -217,7 +217,7 @@ class Learner(ABC):
             TaskUnknownError: no such task.
         """
         self._require(task)
-        return self._recipes[task] if task in self._recipes else (self._unfinished or {})
+        return self._recipes.get(task, self._unfinished or {})
 
     @final
     def save(self, folder: str | Path) -> None:

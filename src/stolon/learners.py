@@ -38,7 +38,8 @@ def make(name: str, *, net: str | nn.Module, **settings: Any) -> Learner:  # noq
     for key in settings:
         if key not in known:
             raise SettingError(f"unknown setting {key!r} of {name}; known are: {', '.join(known)}")
-    return method(net, method.Config(**settings))
+    learner: Learner = method(net, method.Config(**settings))
+    return learner
 
 
 def find(name: str) -> Any:  # noqa: ANN401 - a class with a Config; learners share no constructor type

@@ -75,14 +75,7 @@ class Store:
         """
         lock = _acquire(folder)
         try:
-            if records.exists(folder / "backbone"):
-                old = records.load(folder / "backbone", "backbone").document
-                if old["fingerprint"] != backbone.fingerprint:
-                    raise BackboneMismatchError(
-                        f"{folder} was made with {old['name']} ({old['fingerprint'][:12]}), not with "
-                        f"{backbone.name} ({backbone.fingerprint[:12]}); use another folder (STOLON_HOME)"
-                    )
-                raise StoreExistsError(f"{folder} is a store already; use it, or another folder (STOLON_HOME)")
+            _refuse_existing(folder, backbone)
             store = cls(folder, Lightweight(backbone, config or LightweightConfig()), lock)
             store.save()  # first, so that a store with a backbone is always a whole one
             document = {"name": backbone.name, "fingerprint": backbone.fingerprint}
@@ -190,6 +183,18 @@ def _acquire(folder: Path) -> filelock.BaseFileLock:
             f"{folder} is locked: another process is writing to it; wait for it to end, or stop it"
         ) from None
     return lock
+
+
+def _refuse_existing(folder: Path, backbone: Backbone) -> None:
+    if not records.exists(folder / "backbone"):
+        return
+    old = records.document(folder / "backbone", "backbone")
+    if old["fingerprint"] != backbone.fingerprint:
+        raise BackboneMismatchError(
+            f"{folder} was made with {old['name']} ({old['fingerprint'][:12]}), not with {backbone.name} "
+            f"({backbone.fingerprint[:12]}); use another folder (STOLON_HOME)"
+        )
+    raise StoreExistsError(f"{folder} is a store already; use it, or another folder (STOLON_HOME)")
 
 
 def _open_backbone(folder: Path, given: Backbone | None) -> Backbone:

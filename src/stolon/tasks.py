@@ -160,9 +160,7 @@ class Task:
                     f"task {self.name!r}: expected labels 0 to {len(self.classes) - 1}, found {low} to {high}"
                 )
             if part.shape != self.train.shape:
-                raise DataError(
-                    f"task {self.name!r}: expected inputs {self.train.shape}, found {part.shape}"
-                )
+                raise DataError(f"task {self.name!r}: expected inputs {self.train.shape}, found {part.shape}")
 
     @property
     def shape(self) -> tuple[int, ...]:

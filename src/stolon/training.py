@@ -72,7 +72,14 @@ def make_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> Op
 
 
 def train_epoch(
-    network: nn.Module, optimizer: Optimizer, split: Split, *, batch_size: int, seed: int, task: str, epoch: int
+    network: nn.Module,
+    optimizer: Optimizer,
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    task: str,
+    epoch: int,
 ) -> float:
     """One pass over the data in the order of this (seed, task, epoch); returns the mean loss."""
     network.train()
@@ -83,7 +90,7 @@ def train_epoch(
             x, y = split.batch(indices)
             loss = cross_entropy(network(to_float(x)), y)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss.backward()
             optimizer.step()
             total += loss.detach() * len(y)  # stays a tensor: reading it at every step would cost
     return total.item() / len(split)

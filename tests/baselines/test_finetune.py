@@ -1,7 +1,7 @@
 import torch
+from tests.learner_contract import LearnerContract, toy_task
 
 from stolon import learners
-from tests.learner_contract import LearnerContract, toy_task
 
 
 class TestFinetuneKeepsTheContract(LearnerContract):
@@ -16,7 +16,10 @@ class TestFinetuneWithAdamAndDropoutKeepsTheContract(LearnerContract):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             net = torch.nn.Sequential(
-                torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.BatchNorm1d(32), torch.nn.ReLU(),
+                torch.nn.Flatten(),
+                torch.nn.Linear(64, 32),
+                torch.nn.BatchNorm1d(32),
+                torch.nn.ReLU(),
                 torch.nn.Dropout(0.2),
             )
         return learners.make(

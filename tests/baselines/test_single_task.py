@@ -1,7 +1,7 @@
 import torch
+from tests.learner_contract import LearnerContract, toy_task
 
 from stolon import learners
-from tests.learner_contract import LearnerContract, toy_task
 
 
 class TestSingleTaskKeepsTheContract(LearnerContract):

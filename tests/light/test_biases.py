@@ -37,7 +37,11 @@ def test_a_bias_is_added_to_its_channel_and_to_no_other():
     seen = torch.func.functional_call(conv, sites.parameters(bias), (x,)) - conv(x)
     assert torch.allclose(seen[:, 1], torch.tensor(0.7), atol=1e-6)
     assert torch.equal(seen[:, [0, 2]], torch.zeros_like(seen[:, [0, 2]]))
-    assert torch.allclose(backbone.features(x, sites.parameters(bias)), (conv(x) + bias.view(1, 3, 1, 1)).mean((2, 3)), atol=1e-6)
+    assert torch.allclose(
+        backbone.features(x, sites.parameters(bias)),
+        (conv(x) + bias.view(1, 3, 1, 1)).mean((2, 3)),
+        atol=1e-6,
+    )
 
 
 def test_gradients_reach_every_bias_and_no_weight():
@@ -45,7 +49,8 @@ def test_gradients_reach_every_bias_and_no_weight():
     sites = BiasSites(backbone.module)
     biases = sites.zeros().requires_grad_()
     backbone.features(torch.rand(8, 1, 8, 8), sites.parameters(biases)).square().sum().backward()
-    assert biases.grad is not None and (biases.grad != 0).sum() >= 10
+    assert biases.grad is not None
+    assert (biases.grad != 0).sum() >= 10
     assert all(p.grad is None for p in backbone.module.parameters())
 
 
@@ -65,8 +70,9 @@ def test_a_module_without_such_layers_is_refused():
 
 def test_the_count_of_the_papers_backbone():
     """methods.md 3.2: 50,312 biases after every convolution of timm's xception."""
-    import stolon._torchvision  # noqa: F401
     import timm
+
+    import stolon._torchvision  # noqa: F401
 
     with torch.device("meta"):
         module = timm.create_model("legacy_xception", pretrained=False, num_classes=0)

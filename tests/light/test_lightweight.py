@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.learner_contract import LearnerContract, toy_task
 
 from stolon import learners, nets
 from stolon.errors import BackboneMismatchError, DataError, RecipeChangedError, SettingError, TaskUnknownError
@@ -7,7 +8,6 @@ from stolon.light.features import CHUNK, FeaturePass
 from stolon.nets.backbone import Backbone
 from stolon.nets.preprocessing import Preprocessing
 from stolon.tasks import Split, Task
-from tests.learner_contract import LearnerContract, toy_task
 
 
 def backbone(seed=0):
@@ -16,7 +16,9 @@ def backbone(seed=0):
 
 
 def make(**settings):
-    return learners.make("lightweight", net=backbone(), epochs=25, batch_size=8, learning_rate=1e-2, **settings)
+    return learners.make(
+        "lightweight", net=backbone(), epochs=25, batch_size=8, learning_rate=1e-2, **settings
+    )
 
 
 class TestHeadsKeepTheContract(LearnerContract):
@@ -45,7 +47,9 @@ class TestAnyModuleKeepsTheContract(LearnerContract):
 
     @staticmethod
     def make():
-        return learners.make("lightweight", net=nets.make("mlp-40", input_shape=(1, 8, 8)), epochs=25, batch_size=8)
+        return learners.make(
+            "lightweight", net=nets.make("mlp-40", input_shape=(1, 8, 8)), epochs=25, batch_size=8
+        )
 
 
 @pytest.fixture
@@ -78,7 +82,8 @@ def test_order_of_learning_changes_no_answer():
         list(b.learn(task))
     x = torch.cat([task.test.batch(torch.arange(24))[0] for task in tasks])
     mine, theirs = a.predict(x), b.predict(x)
-    assert mine.tasks == theirs.tasks and mine.classes == theirs.classes
+    assert mine.tasks == theirs.tasks
+    assert mine.classes == theirs.classes
     assert torch.equal(mine.confidence, theirs.confidence)
 
 
@@ -91,7 +96,8 @@ def test_inferring_equals_asking_the_mapped_task_by_name(taught):
         mapped = learner.mapper.map(learner.backbone.features(x[i : i + 1]))
         index = int(mapped.tasks[0])
         if index < 0:
-            assert answer.tasks[i] is None and answer.labels[i] == -1
+            assert answer.tasks[i] is None
+            assert answer.labels[i] == -1
             continue
         task = learner.mapper.tasks[index]
         assert answer.tasks[i] == task
@@ -111,7 +117,9 @@ def test_an_image_passes_the_backbone_once_and_once_more_only_for_biases(monkeyp
     passed = []
     original = Backbone.features
     monkeypatch.setattr(
-        Backbone, "features", lambda self, x, parameters=None: passed.append(len(x)) or original(self, x, parameters)
+        Backbone,
+        "features",
+        lambda self, x, parameters=None: passed.append(len(x)) or original(self, x, parameters),
     )
     learner.predict(x)
     assert sum(passed) == len(x) + expected
@@ -121,7 +129,8 @@ def test_inputs_far_from_everything_are_unknown(taught):
     learner, _ = taught
     x = (torch.arange(64).view(1, 1, 8, 8) % 2).float().repeat(4, 1, 1, 1)
     answer = learner.predict(x)
-    assert answer.tasks == (None,) * 4 and answer.classes == (None,) * 4
+    assert answer.tasks == (None,) * 4
+    assert answer.classes == (None,) * 4
     assert not answer.known.any()
 
 
@@ -144,7 +153,9 @@ def test_another_backbone_is_refused_and_changes_nothing(taught, tmp_path):
     learner.save(tmp_path)
     other = learners.make(
         "lightweight",
-        net=Backbone(nets.make("digits-conv", input_shape=(1, 8, 8), seed=9), Preprocessing(1, 8), backbone().name),
+        net=Backbone(
+            nets.make("digits-conv", input_shape=(1, 8, 8), seed=9), Preprocessing(1, 8), backbone().name
+        ),
     )
     with pytest.raises(BackboneMismatchError, match="it was made with"):
         other.load(tmp_path)

@@ -13,7 +13,8 @@ def test_each_image_moves_by_its_own_offset(n, reach, seed):
     x = torch.randint(0, 256, (n, 2, 5, 7), dtype=torch.uint8, generator=g)
     by = offsets(n, reach, seed, "t")
     moved = shifted(x, by)
-    assert moved.dtype == x.dtype and moved.shape == x.shape
+    assert moved.dtype == x.dtype
+    assert moved.shape == x.shape
 
     def mirrored(i, size):
         i = abs(i)

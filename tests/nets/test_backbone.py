@@ -82,7 +82,15 @@ def test_grey_images_are_widened_and_resized():
     assert torch.allclose(y, torch.ones_like(y))
 
 
-@pytest.mark.parametrize("x", [torch.zeros(2, 8), torch.full((1, 3, 4, 4), 2.0), torch.full((1, 3, 4, 4), -0.5), torch.zeros(1, 2, 4, 4)])
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, 8),
+        torch.full((1, 3, 4, 4), 2.0),
+        torch.full((1, 3, 4, 4), -0.5),
+        torch.zeros(1, 2, 4, 4),
+    ],
+)
 def test_inputs_that_are_no_images_are_refused(x):
     with pytest.raises(DataError, match="expected images"):
         Preprocessing(channels=3)(x)
@@ -91,7 +99,9 @@ def test_inputs_that_are_no_images_are_refused(x):
 @pytest.mark.real_data
 def test_the_real_backbone_knows_its_classifier_aside(shared_data):
     backbone = pretrained(
-        "timm:mobilenetv2_100?pad_type=same&size=96", shared_data / "backbones" / "mobilenetv2_100.safetensors"
+        "timm:mobilenetv2_100?pad_type=same&size=96",
+        shared_data / "backbones" / "mobilenetv2_100.safetensors",
     )
     assert backbone.features(torch.zeros(1, 3, 20, 20, dtype=torch.uint8)).shape == (1, 1280)
-    assert backbone.preprocessing is not None and backbone.preprocessing.size == 96
+    assert backbone.preprocessing is not None
+    assert backbone.preprocessing.size == 96

@@ -38,8 +38,9 @@ class BestFit:
     """Adam on a few parameters until the validation loss stops falling; the best epoch's values are kept.
 
     The best epoch is chosen on validation data (the released SKILL code chooses it on the test set), by
-    cross-entropy; the start is a candidate too. With a few dozen validation images, accuracy is too coarse to choose by (measured on ten
-    sets: 75.8 % test accuracy by loss, 74.5 % by accuracy). Without validation data the last epoch is kept.
+    cross-entropy; the start is a candidate too. With a few dozen validation images, accuracy is too coarse
+    to choose by (measured on ten sets: 75.8 % test accuracy by loss, 74.5 % by accuracy). Without validation
+    data the last epoch is kept.
 
     Args:
         parameters: what is trained, by name; the tensors are copied.
@@ -57,6 +58,7 @@ class BestFit:
         labels: Tensor,
         validate: Callable[[Mapping[str, Tensor]], tuple[float, float] | None],
         schedule: Schedule,
+        *,
         state: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._logits, self._labels, self._validate, self._schedule = logits, labels, validate, schedule
@@ -113,7 +115,7 @@ class BestFit:
                 self._set_rates(1 - (self._epoch + step / len(batches)) / self._schedule.epochs)
             loss = cross_entropy(self._logits(self._now, indices, self._epoch), self._labels[indices])
             self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss.backward()
             self._optimizer.step()
             total += loss.detach() * len(indices)
         return total.item() / len(order)

@@ -104,7 +104,7 @@ class TaskRun:
                 self._config.batch_size,
                 dict.fromkeys(("weight", "bias"), self._config.learning_rate),
             ),
-            state,
+            state=state,
         )
 
     def _fresh_head(self, purpose: str) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ class TaskRun:
                 },
                 decays=True,
             ),
-            state,
+            state=state,
         )
 
 

@@ -41,7 +41,7 @@ class Backbone:
     """
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing | None, name: str) -> None:
-        self.module = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.module = module.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.preprocessing = preprocessing
         self.name = name
         self.fingerprint = _fingerprint(name, module, preprocessing)
@@ -67,7 +67,8 @@ class Backbone:
         else:
             with torch.no_grad():
                 features = self.module(prepared)
-        return features.mean((2, 3)) if features.ndim == 4 else features
+        pooled: Tensor = features.mean((2, 3)) if features.ndim == 4 else features
+        return pooled
 
 
 def pretrained(spec: str, weights: str | Path | Mapping[str, Tensor] | None = None) -> Backbone:
@@ -89,7 +90,7 @@ def pretrained(spec: str, weights: str | Path | Mapping[str, Tensor] | None = No
     tensors = _read_weights(Path(weights)) if isinstance(weights, str | Path) else weights
     if name.startswith("timm:"):
         size = int(options.pop("size", "0"))
-        module = timm_model(name, pretrained=weights is None, **options)
+        module = timm_model(name, pretrained=weights is None, options=options)
         preprocessing = _timm_preprocessing(module, size)
         classifier = str(getattr(module, "pretrained_cfg", {}).get("classifier") or "")
     else:
@@ -119,8 +120,8 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
         raise SettingError(f"expected NAME?key=value&key=value, found {spec!r}") from None
 
 
-def timm_model(name: str, *, pretrained: bool, channels: int | None = None, **options: Any) -> nn.Module:  # noqa: ANN401 - timm's own options
-    """A model of timm without its classifier.
+def timm_model(name: str, *, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+    """A model of timm without its classifier; the options are timm's own.
 
     Raises:
         SettingError: timm has no such model, or it has no such option.
@@ -130,8 +131,6 @@ def timm_model(name: str, *, pretrained: bool, channels: int | None = None, **op
 
     import timm  # isort: skip
 
-    if channels is not None:
-        options["in_chans"] = channels
     bare = name.removeprefix("timm:")
     if not timm.is_model(bare):
         raise SettingError(f"timm has no model {bare!r}; timm.list_models() lists them")
@@ -148,9 +147,9 @@ def timm_model(name: str, *, pretrained: bool, channels: int | None = None, **op
 
 
 def _timm_preprocessing(module: nn.Module, size: int) -> Preprocessing:
-    import timm
+    from timm.data.config import resolve_model_data_config
 
-    data = timm.data.resolve_model_data_config(module)
+    data = resolve_model_data_config(module)
     channels, height, _ = data["input_size"]
     return Preprocessing(channels, size or height, tuple(data["mean"]), tuple(data["std"]))
 
@@ -161,7 +160,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise BackboneUnavailableError(f"expected weights at {path}, found no such file") from None
     except (SafetensorError, OSError) as error:
-        raise BackboneError(f"{path} is no safetensors file: {error}; stolon never unpickles weights") from error
+        raise BackboneError(
+            f"{path} is no safetensors file: {error}; stolon never unpickles weights"
+        ) from error
 
 
 def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor], classifier: str, spec: str) -> None:

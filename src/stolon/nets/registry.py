@@ -44,7 +44,7 @@ def make(name: str, *, input_shape: tuple[int, ...] = (1, 28, 28), seed: int = 0
         if name.startswith("timm:"):
             from stolon.nets.backbone import timm_model  # timm takes a second to import
 
-            return timm_model(name, pretrained=False, channels=input_shape[0])
+            return timm_model(name, pretrained=False, options={"in_chans": input_shape[0]})
     raise UnknownNameError("net", name, _NAMES)
 
 

@@ -68,7 +68,10 @@ def parser() -> ArgumentParser:
 
 def _store(sub: ArgumentParser) -> None:
     sub.add_argument(
-        "--store", type=str | None, default=None, help="the store's folder (default: STOLON_HOME, or user data)"
+        "--store",
+        type=str | None,
+        default=None,
+        help="the store's folder (default: STOLON_HOME, or user data)",
     )
 
 
@@ -83,14 +86,21 @@ def _init(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--weights", type=str | None, default=None, help="a safetensors file (default: timm downloads them)"
     )
-    sub.add_argument("--anchor", choices=("mahalanobis", "gmm"), default="mahalanobis", help="how tasks are told apart")
+    sub.add_argument(
+        "--anchor", choices=("mahalanobis", "gmm"), default="mahalanobis", help="how tasks are told apart"
+    )
 
 
 def _learn(sub: ArgumentParser) -> None:
     _store(sub)
-    sub.add_argument("folders", nargs="+", metavar="FOLDER", help="NAME/train|val|test/CLASS/* or NAME/CLASS/*")
     sub.add_argument(
-        "--biases", choices=("none", "all", "pointwise"), default="none", help="re-tune the backbone for the task"
+        "folders", nargs="+", metavar="FOLDER", help="NAME/train|val|test/CLASS/* or NAME/CLASS/*"
+    )
+    sub.add_argument(
+        "--biases",
+        choices=("none", "all", "pointwise"),
+        default="none",
+        help="re-tune the backbone for the task",
     )
     sub.add_argument("--epochs", type=PositiveInt, default=100, help="of the head, at most")
     sub.add_argument("--bias-epochs", type=PositiveInt, default=30, help="of the biases, at most")
@@ -116,7 +126,9 @@ def _forget(sub: ArgumentParser) -> None:
 
 def _run(sub: ArgumentParser) -> None:
     sub.add_argument("experiment", metavar="EXPERIMENT", help="a TOML, YAML or JSON file")
-    sub.add_argument("--out", type=str | None, default=None, help="the results' folder (default: beside the file)")
+    sub.add_argument(
+        "--out", type=str | None, default=None, help="the results' folder (default: beside the file)"
+    )
     sub.add_argument("--workers", type=NonNegativeInt, default=1, help="processes; 0 runs inline")
 
 

@@ -18,17 +18,18 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from stolon.errors import ImageError, TaskExistsError
+from stolon.experiments.evaluation import evaluate
 from stolon.learner import Epoch
 from stolon.light.config import LightweightConfig
-from stolon.nets.backbone import BATCH, Backbone, pretrained
+from stolon.nets.backbone import Backbone, pretrained
 from stolon.shell import exit_codes
 from stolon.shell.interrupt import gentle_interrupt
 from stolon.store import Store, home
 from stolon.streams import folders, images
-from stolon.tasks import Split, Task
+from stolon.tasks import Task
 
 
 def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) -> int:  # noqa: ANN401 - a choice the parser has checked
@@ -39,7 +40,8 @@ def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) 
         parameters = sum(p.numel() for p in made.module.parameters())
         Console().print(
             f"made a store at [bold]{folder}[/bold]\nbackbone {made.name}, {parameters:,} parameters, "
-            f"fingerprint {made.fingerprint[:12]}\nnext: stolon learn FOLDER"
+            f"fingerprint {made.fingerprint[:12]}\nnext: stolon learn FOLDER",
+            soft_wrap=True,
         )
     return exit_codes.OK
 
@@ -51,7 +53,9 @@ def learn(*, store: str | None, folders: list[str], seed: int, **settings: Any) 
         for path in folders:
             if not _learn_one(opened, Path(path), seed, console):
                 again = shlex.join(["stolon", *sys.argv[1:]])
-                console.print(f"saved; the same command goes on where this one stopped:\n  {again}", soft_wrap=True)
+                console.print(
+                    f"saved; the same command goes on where this one stopped:\n  {again}", soft_wrap=True
+                )
                 return exit_codes.INTERRUPTED
     return exit_codes.OK
 
@@ -62,7 +66,7 @@ def classify(*, store: str | None, images: list[str], task: str | None, json: bo
         learner = opened.learner
         x = _read_images([Path(path) for path in images], input_size(learner.backbone))
         answer = learner.predict(x, task)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "image": path,
             "task": answer.tasks[i],
@@ -75,7 +79,7 @@ def classify(*, store: str | None, images: list[str], task: str | None, json: bo
     if json:
         _print_json(rows)
         return exit_codes.OK
-    table = Table("image", "task", "class", "confidence")
+    table = Table(Column("image", overflow="fold"), "task", "class", "confidence")
     for row in rows:
         known = row["known"]
         confidence = f"{row['confidence']:.0%}" if known else ""
@@ -136,17 +140,6 @@ def input_size(backbone: Backbone) -> int:
     return (preprocessing.size if preprocessing is not None else 0) or 224
 
 
-def accuracy_of(learner_logits: Any, split: Split) -> float | None:  # noqa: ANN401 - a bound method
-    """Share of a split that is labelled rightly when the task is named; None where it is empty."""
-    if not len(split):
-        return None
-    right = 0
-    for indices in torch.arange(len(split)).split(BATCH):
-        x, y = split.batch(indices)
-        right += int((learner_logits(x).argmax(1) == y).sum())
-    return right / len(split)
-
-
 def _learn_one(store: Store, path: Path, seed: int, console: Console) -> bool:
     """Learn one folder; False where the person asked to stop before the end."""
     begun = time.monotonic()
@@ -176,7 +169,8 @@ def _is_learned(store: Store, task: Task) -> bool:
 
 
 def _record(store: Store, task: Task, seconds: float, console: Console) -> None:
-    score = accuracy_of(lambda x: store.learner.logits(x, task.name), task.test)
+    judged = evaluate(store.learner, task)
+    score = None if judged is None else judged.accuracy
     store.facts[task.name] = {
         "images": len(task.train) + len(task.val),
         "test_images": len(task.test),
@@ -184,8 +178,8 @@ def _record(store: Store, task: Task, seconds: float, console: Console) -> None:
         "seconds": seconds,
     }
     store.save()
-    judged = "no test images" if score is None else f"{score:.1%} on {len(task.test)} test images"
-    console.print(f"{task.name}: learned {len(task.classes)} classes in {seconds} s; {judged}")
+    words = "no test images" if score is None else f"{score:.1%} on {len(task.test)} test images"
+    console.print(f"{task.name}: learned {len(task.classes)} classes in {seconds} s; {words}")
 
 
 def _read_images(paths: list[Path], size: int) -> torch.Tensor:
@@ -211,6 +205,7 @@ def _progress(console: Console) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # a log file wants lines, not a bar drawn over itself
     )
 
 

@@ -184,7 +184,7 @@ def fit_gaussian(features: Tensor, config: GaussianConfig | None = None, seed: i
     floor = config.regularization
     if config.relative:
         floor *= float(x.var(0, correction=0).mean()) or 1e-6  # 1e-6: all samples are equal
-    mixture = GaussianMixture(  # type: ignore[no-untyped-call]  # scikit-learn ships no types
+    mixture = GaussianMixture(  # scikit-learn ships no types
         k,
         covariance_type="diag",
         reg_covar=floor,
@@ -200,7 +200,7 @@ def fit_gaussian(features: Tensor, config: GaussianConfig | None = None, seed: i
         # then keeps a component of the floor's variance, which the pooled covariance makes harmless.
         warnings.simplefilter("ignore", ConvergenceWarning)
         # scikit-learn wants two samples; one sample twice is the same mixture
-        mixture.fit(x.numpy() if len(x) > 1 else x.expand(2, -1).numpy())  # type: ignore[no-untyped-call]
+        mixture.fit(x.numpy() if len(x) > 1 else x.expand(2, -1).numpy())
     weights = torch.from_numpy(mixture.weights_).float()
     variances = torch.from_numpy(mixture.covariances_).float()
     if config.covariance == "pooled":

@@ -277,7 +277,7 @@ def _class_means(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             f"expected integer labels for 1 or more rows of features, found {labels.dtype} "
             f"{list(labels.shape)} for {len(x)}"
         )
-    _, classes, counts = labels.cpu().unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    _, classes, counts = labels.cpu().unique(return_inverse=True, return_counts=True)
     sums = torch.zeros(len(counts), x.shape[1], dtype=torch.float64).index_add_(0, classes, x.double())
     return (sums / counts[:, None]).float(), counts, classes
 
