@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--noise", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sets", nargs="+", default=["folder", "all"])
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="+", default=[""], help="variants whose name has one of these")
     parser.add_argument("--no-unknown", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/mapper_accuracy.jsonl")
     arguments = parser.parse_args()
@@ -151,7 +151,7 @@ def main() -> None:
     names = {"all": list(every[arguments.seeds[0]])}
     names["folder"] = [name for name in names["all"] if name not in NOT_FOLDERS]
     for label, config in VARIANTS.items():
-        if arguments.only not in label:
+        if not any(part in label for part in arguments.only):
             continue
         for which in arguments.sets:
             rows = []
@@ -178,7 +178,7 @@ def main() -> None:
             )
     seed = arguments.seeds[0]
     for label, config in VARIANTS.items():
-        if arguments.no_unknown or "default (" not in label or arguments.only not in label:
+        if arguments.no_unknown or "default (" not in label:
             continue
         sets = {name: every[seed][name] for name in names["folder"]}
         anchors = {name: fit(name, part, config, seed) for name, part in sets.items()}

@@ -100,6 +100,12 @@ def test_as_published_takes_tasks_of_fewer_samples_than_components(n):
     assert anchor.variances.shape == (min(n, 25), 5)
 
 
+def test_clusters_of_one_sample_are_fitted_in_double_precision_where_single_fails():
+    x = features(30, 200) * 50
+    anchor = anchors.fit_gaussian(x, GaussianConfig.as_published())
+    assert bool((anchor.variances > 0).all())
+
+
 def test_equal_samples_make_one_component_and_no_warning():
     anchor = anchors.fit_gaussian(torch.ones(100, 4))
     assert anchor.means.shape == (1, 4)

@@ -200,7 +200,13 @@ def fit_gaussian(features: Tensor, config: GaussianConfig | None = None, seed: i
         # then keeps a component of the floor's variance, which the pooled covariance makes harmless.
         warnings.simplefilter("ignore", ConvergenceWarning)
         # scikit-learn wants two samples; one sample twice is the same mixture
-        mixture.fit(x.numpy() if len(x) > 1 else x.expand(2, -1).numpy())
+        points = (x if len(x) > 1 else x.expand(2, -1)).numpy()
+        try:
+            mixture.fit(points)  # type: ignore[no-untyped-call]
+        except ValueError:
+            # a cluster of one sample, and a floor below what float32 can tell from zero: only the published
+            # settings get here, and twice the digits are enough
+            mixture.fit(points.astype(np.float64))  # type: ignore[no-untyped-call]
     weights = torch.from_numpy(mixture.weights_).float()
     variances = torch.from_numpy(mixture.covariances_).float()
     if config.covariance == "pooled":
