@@ -204,7 +204,7 @@ def macs(
         forward = counter.get_total_flops() // 2
         with flop_counter() as counter:
             if scores.requires_grad:
-                scores.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                scores.sum().backward()
     except (RuntimeError, IndexError) as error:
         raise SettingError(f"network: cannot be called with inputs {[batch, *shape]}: {error}") from error
     return Macs(forward, counter.get_total_flops() // 2)

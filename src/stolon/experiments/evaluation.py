@@ -1,0 +1,64 @@
+"""How well does a learner answer, with the task's name and without?"""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+
+from stolon.learner import Learner
+from stolon.settings import at_least
+from stolon.tasks import Split, Task
+
+
+@final
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers to one task's inputs.
+
+    Attributes:
+        accuracy: share answered rightly, 0 to 1; without names, task and class must both be right.
+        tasks: the task each input was taken for; None where unknown.
+    """
+
+    accuracy: float
+    tasks: tuple[str | None, ...]
+
+
+def evaluate(
+    learner: Learner,
+    task: Task,
+    *,
+    named: bool = True,
+    batch_size: int = 256,
+    part: Literal["train", "val", "test"] = "test",
+) -> Evaluation | None:
+    """Ask a learner about a task's inputs, in batches by index.
+
+    Args:
+        learner: whom to ask; nothing about it changes.
+        task: one that it learned, or is learning.
+        named: tell it the task's name; otherwise it infers it, per input.
+        batch_size: inputs at once, >= 1.
+        part: which split.
+
+    Returns:
+        The answers; None where the split is empty.
+
+    Raises:
+        TaskUnknownError: it does not know the task, or cannot infer tasks.
+        SettingError: the batch size is below 1.
+    """
+    at_least("batch_size", batch_size, 1)
+    split: Split = getattr(task, part)
+    if not len(split):
+        return None
+    right, tasks = 0, list[str | None]()
+    for indices in torch.arange(len(split)).split(batch_size):
+        x, y = split.batch(indices)
+        answer = learner.predict(x, task.name if named else None)
+        hits = answer.labels == y
+        if not named:
+            hits &= torch.tensor([name == task.name for name in answer.tasks])
+        right += int(hits.sum())
+        tasks += answer.tasks
+    return Evaluation(right / len(split), tuple(tasks))
