@@ -202,11 +202,11 @@ def fit_gaussian(features: Tensor, config: GaussianConfig | None = None, seed: i
         # scikit-learn wants two samples; one sample twice is the same mixture
         points = (x if len(x) > 1 else x.expand(2, -1)).numpy()
         try:
-            mixture.fit(points)  # type: ignore[no-untyped-call]
+            mixture.fit(points)
         except ValueError:
             # a cluster of one sample, and a floor below what float32 can tell from zero: only the published
             # settings get here, and twice the digits are enough
-            mixture.fit(points.astype(np.float64))  # type: ignore[no-untyped-call]
+            mixture.fit(points.astype(np.float64))
     weights = torch.from_numpy(mixture.weights_).float()
     variances = torch.from_numpy(mixture.covariances_).float()
     if config.covariance == "pooled":
