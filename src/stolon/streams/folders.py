@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from stolon import randomness
-from stolon.errors import DataMissingError, DataProblemsError, ImageError, Problem, SettingError
+from stolon.errors import DataError, DataMissingError, DataProblemsError, ImageError, Problem, SettingError
 from stolon.streams import images, inspection, options
 from stolon.streams.files import FileSplit
 from stolon.streams.parts import part_sizes
@@ -278,7 +278,7 @@ def _surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.
             f"expected a folder of data sets at {shown}, found none; put each data set there as "
             "NAME/train/CLASS/*, NAME/test/CLASS/* (or NAME/CLASS/* alone), or pass root="
         )
-    listed = sorted(entry.name for entry in tree.iterdir() if not entry.name.startswith("."))
+    listed = _visible(tree)
     if only is not None:
         for name in only:
             if Path(name).name != name or name.startswith("."):
@@ -286,8 +286,8 @@ def _surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.
         absent = [name for name in only if name not in listed]
         if absent:
             raise DataMissingError(
-                f"expected the data sets {', '.join(absent)} in {shown}, found {', '.join(listed) or 'nothing'}"
-                "; put them there, or leave them out of only="
+                f"expected the data sets {', '.join(absent)} in {shown}, found only "
+                f"{', '.join(listed) or 'an empty folder'}; put them there, or leave them out of only="
             )
         listed = list(only)
     home = tree.resolve()
@@ -295,13 +295,9 @@ def _surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.
     chosen = []
     for name in listed:
         path = tree / name
-        target = path.resolve()
-        if path.is_symlink() and not target.is_relative_to(home):
-            problems.append(
-                Problem(
-                    "link out of the tree", name, f"expected a target in {shown}, found {target}; copy it in"
-                )
-            )
+        problem = _link_problem(path, home) if path.is_symlink() else None
+        if problem is not None:
+            problems.append(problem)
         elif only is not None or (path.is_dir() and not _is_other_form(path)):
             chosen.append(name)
     problems += _clashes(chosen)
@@ -321,12 +317,34 @@ def _clashes(names: Iterable[str]) -> list[Problem]:
     ]
 
 
+def _visible(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"{images.printable(path)}: expected a readable folder, found: {error.strerror or error}; check "
+            "its permissions"
+        ) from error
+
+
+def _link_problem(path: Path, home: Path) -> Problem | None:
+    name = images.printable(path.name)
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # Python 3.11 reports a loop as RuntimeError
+        return Problem("broken link", name, "expected a link to something, found one to nothing; remove it")
+    if target.is_relative_to(home):
+        return None
+    shown = images.printable(target)
+    return Problem("link out of the tree", name, f"expected a target in the tree, found {shown}; copy it in")
+
+
 def _is_other_form(path: Path) -> bool:
     """Whether a folder holds a set that other streams read: idx files in raw/, or only arrays."""
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    entries = [path / name for name in _visible(path)]
     if any(entry.is_dir() for entry in entries):
         raw = path / "raw"
-        return raw.is_dir() and any("-idx" in entry.name for entry in raw.iterdir())
+        return raw.is_dir() and any("-idx" in name for name in _visible(raw))
     return any(entry.suffix in (".npz", ".bin") for entry in entries)
 
 

@@ -9,13 +9,13 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from stolon.errors import DataError, DataMissingError
+from stolon.streams.labelled import Labelled
 
 MAX_BYTES = 2**31
 """Most bytes that one file may unpack to; a small .gz can hold far more."""
@@ -43,27 +43,6 @@ _SOURCES = {
     "NotMNIST": "https://github.com/davidflanagan/notMNIST-to-MNIST",
     "ArabicCharacters": "https://github.com/mloey/Arabic-Handwritten-Characters-Dataset",
 }
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A whole set in memory.
-
-    Attributes:
-        name: what it is called.
-        classes: class names.
-        train: training images, uint8 [N, C, H, W].
-        train_labels: their class indices, int64 [N].
-        test: test images, uint8 [M, C, H, W].
-        test_labels: their class indices, int64 [M].
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    train: Tensor
-    train_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
 
 
 def folder(root: Path, name: str) -> Path:
@@ -148,14 +127,12 @@ def load(root: Path, name: str) -> Labelled:
     first = 1 if name == "EMNIST-letters" else 0
     y, y_test = train_labels.long() - first, test_labels.long() - first
     count = int(y.max()) + 1
-    if (
-        len(torch.unique(y)) != count
-        or int(y_test.max()) >= count
-        or min(int(y.min()), int(y_test.min())) < 0
-    ):
+    learned, tested = (torch.unique(own).tolist() for own in (y, y_test))
+    if learned != list(range(count)) or not set(tested) <= set(learned):
         raise DataError(
-            f"{name}: expected training images of every class from 0 to {max(count, int(y_test.max()) + 1) - 1}"
-            f", found {len(torch.unique(y))} classes; get the files again"
+            f"{name}: expected labels from {first} on without a gap, and none in the test part that training "
+            f"lacks, found {len(learned)} labels up to {count - 1 + first} in training, {len(tested)} in "
+            "test; get the files again"
         )
     named = _CLASSES.get(name, ())
     classes = named if len(named) == count else tuple(str(label) for label in range(count))
@@ -187,10 +164,8 @@ def read(path: Path, *, axes: int) -> Tensor:
     except OSError as error:
         raise DataError(f"{path}: expected a readable file, found: {error.strerror or error}") from error
     if len(data) != count:
-        raise DataError(
-            f"{path}: expected {count:,} values for {list(shape)}, found {len(data):,}{'+' if len(data) > count else ''}"
-            "; get it again"
-        )
+        length = f"{len(data):,}" if len(data) < count else "more"
+        raise DataError(f"{path}: expected {count:,} values for {list(shape)}, found {length}; get it again")
     return torch.frombuffer(data, dtype=torch.uint8).view(shape) if count else torch.empty(shape).byte()
 
 

@@ -40,7 +40,7 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stolon.errors import ImageError, Problem, TaskError
@@ -82,7 +82,7 @@ class Survey:
     paths: tuple[Path, ...]
     parts: tuple[str, ...]
     labels: tuple[int, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...] = ()
 
 
 def survey(path: str | Path) -> Survey:
@@ -95,17 +95,8 @@ def survey(path: str | Path) -> Survey:
         walk.add(
             "missing folder", walk.root, "expected a folder of class folders, found none; check the path"
         )
-        return Survey(
-            walk.root,
-            name,
-            (),
-            divided=False,
-            given=("train",),
-            paths=(),
-            parts=(),
-            labels=(),
-            problems=tuple(walk.problems),
-        )
+        nothing = Survey(walk.root, name, (), divided=False, given=("train",), paths=(), parts=(), labels=())
+        return replace(nothing, problems=tuple(walk.problems))
     walk.check_name("task", name, walk.root)
     folders = walk.folders(walk.root)
     given = tuple(part for part in PARTS if part in folders)

@@ -5,19 +5,21 @@ training data in one task is training data in all of them. The tasks of a stream
 images; rotations and permutations are made batch by batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from stolon.errors import DataMissingError, SettingError
 from stolon.streams import download as downloads
 from stolon.streams import idx, options
-from stolon.streams.parts import class_groups, per_class, stratified
-from stolon.streams.views import MappedSplit, PixelMap, Scale, relabelled
+from stolon.streams.labelled import Deal, Labelled
+from stolon.streams.parts import class_groups, counts
+from stolon.streams.views import PixelMap, Scale
 from stolon.tasks import Stream, Task
 
 STANDARD = Scale((0.1307,), (0.3081,))
@@ -50,7 +52,7 @@ def whole(
         DataMissingError: the files are not there, or cannot be fetched.
         DataError: the files are damaged.
     """
-    return sets(
+    stream = sets(
         root=root,
         seed=seed,
         datasets=(_name(dataset),),
@@ -59,6 +61,7 @@ def whole(
         normalize=normalize,
         download=download,
     )
+    return Stream("mnist", [partial(stream.__getitem__, 0)])
 
 
 def sets(
@@ -91,15 +94,15 @@ def sets(
     """
     chosen = None if datasets is None else tuple(_name(name) for name in options.words("datasets", datasets))
     side = None if size is None else options.whole("size", size, 1, 512)
-    deal = _Deal(root, seed, val_share, train_per_class, normalize=normalize, download=download)
-    listed = idx.found(deal.root) if chosen is None else chosen
+    sets_ = _Sets(root, seed, val_share, train_per_class, normalize=normalize, download=download)
+    listed = idx.found(sets_.root) if chosen is None else chosen
     if not listed:
         raise DataMissingError(
-            f"expected sets in {deal.root.absolute()}, found none; put each there as NAME/raw/"
+            f"expected sets in {sets_.root.absolute()}, found none; put each there as NAME/raw/"
             "train-images-idx3-ubyte.gz and its three companions, or pass root="
         )
-    deal.require(listed)
-    return Stream("idx", [partial(deal.whole_task, name, side) for name in listed])
+    sets_.require(listed)
+    return Stream("idx", [partial(sets_.whole_task, name, side) for name in listed])
 
 
 def split(
@@ -135,17 +138,17 @@ def split(
         DataError: the files are damaged.
     """
     name = _name(dataset)
-    if tasks is not None:
-        options.whole("tasks", tasks, 1, 1000)
-    if classes_per_task is not None:
-        options.whole("classes_per_task", classes_per_task, 1, 1000)
+    counts(tasks, classes_per_task)
     options.choice("order", order, ("sequential", "seeded"))
-    deal = _Deal(root, seed, val_share, train_per_class, normalize=normalize, download=download)
-    data = deal.load(name)
+    sets_ = _Sets(root, seed, val_share, train_per_class, normalize=normalize, download=download)
+    data = sets_.load(name)
     groups = class_groups(len(data.classes), tasks, classes_per_task, order, seed)
     return Stream(
         "mnist-split",
-        [partial(deal.task, data, f"{name}-split-{i}", classes=group) for i, group in enumerate(groups)],
+        [
+            partial(sets_.deal.task, data, f"{name}-split-{i}", classes=group)
+            for i, group in enumerate(groups)
+        ],
     )
 
 
@@ -182,13 +185,13 @@ def permuted(
     name = _name(dataset)
     options.whole("tasks", tasks, 1, 10_000)
     options.flag("first_plain", first_plain)
-    deal = _Deal(root, seed, val_share, train_per_class, normalize=normalize, download=download)
-    data = deal.load(name)
+    sets_ = _Sets(root, seed, val_share, train_per_class, normalize=normalize, download=download)
+    data = sets_.load(name)
 
     def make(index: int) -> Task:
         plain = first_plain and index == 0
         pixels = None if plain else PixelMap.permuted(data.train.shape[2] * data.train.shape[3], seed, index)
-        return deal.task(data, f"{name}-permuted-{index}", pixels=pixels)
+        return sets_.deal.task(data, f"{name}-permuted-{index}", pixels=pixels)
 
     return Stream("mnist-permuted", [partial(make, index) for index in range(tasks)])
 
@@ -226,18 +229,18 @@ def rotated(
     name = _name(dataset)
     options.whole("tasks", tasks, 1, 10_000)
     step = options.real("step_degrees", step_degrees, -360.0, 360.0)
-    deal = _Deal(root, seed, val_share, train_per_class, normalize=normalize, download=download)
-    data = deal.load(name)
+    sets_ = _Sets(root, seed, val_share, train_per_class, normalize=normalize, download=download)
+    data = sets_.load(name)
 
     def make(index: int) -> Task:
         pixels = PixelMap.rotated(data.train.shape[2], data.train.shape[3], step * index)
-        return deal.task(data, f"{name}-rotated-{index}", pixels=pixels)
+        return sets_.deal.task(data, f"{name}-rotated-{index}", pixels=pixels)
 
     return Stream("mnist-rotated", [partial(make, index) for index in range(tasks)])
 
 
-class _Deal:
-    """How images become the parts of tasks: the options that all of these streams share, checked."""
+class _Sets:
+    """Sets under a root, and how they are dealt out: the options that these streams share, checked."""
 
     def __init__(
         self,
@@ -250,12 +253,9 @@ class _Deal:
         download: bool,
     ) -> None:
         self.root = options.root(root)
-        self._seed = options.seed(seed)
-        self._val_share, _ = options.shares(val_share)
-        self._limit = (
-            None if train_per_class is None else options.whole("train_per_class", train_per_class, 2, 10**9)
+        self.deal = Deal(
+            seed, val_share, train_per_class, STANDARD if options.flag("normalize", normalize) else None
         )
-        self._scale = STANDARD if options.flag("normalize", normalize) else None
         self._download = options.flag("download", download)
 
     def require(self, names: Sequence[str]) -> None:
@@ -264,64 +264,21 @@ class _Deal:
                 downloads.fetch(self.root, name)
         idx.require(self.root, names)
 
-    def load(self, name: str) -> idx.Labelled:
+    def load(self, name: str) -> Labelled:
         self.require([name])
         return idx.load(self.root, name)
 
     def whole_task(self, name: str, side: int | None) -> Task:
         data = idx.load(self.root, name)
         if side is not None and data.train.shape[2:] != (side, side):
-            train, test = (_resized(images, side) for images in (data.train, data.test))
-            data = idx.Labelled(name, data.classes, train, data.train_labels, test, data.test_labels)
-        return self.task(data, name)
-
-    def task(
-        self,
-        data: idx.Labelled,
-        name: str,
-        *,
-        classes: Sequence[int] | None = None,
-        pixels: PixelMap | None = None,
-    ) -> Task:
-        chosen = list(range(len(data.classes))) if classes is None else list(classes)
-        rows = torch.arange(len(data.train_labels))
-        if self._limit is not None:
-            rows = per_class(rows, data.train_labels, self._limit, self._seed, "kept", data.name)
-        kept = data.train_labels[rows]
-        # Dealt over all classes of the set, so that an image is in the same part in every task.
-        train, val = (
-            rows[part] for part in stratified(kept, [self._val_share], self._seed, "val", data.name)
-        )
-        make: Callable[[Tensor, Tensor, Tensor], MappedSplit] = partial(
-            _of_classes, chosen, pixels=pixels, scale=self._scale
-        )
-        return Task(
-            name,
-            tuple(data.classes[label] for label in chosen),
-            make(data.train, data.train_labels, train),
-            make(data.train, data.train_labels, val),
-            make(data.test, data.test_labels, torch.arange(len(data.test_labels))),
-        )
-
-
-def _of_classes(
-    classes: Sequence[int],
-    images: Tensor,
-    labels: Tensor,
-    rows: Tensor,
-    *,
-    pixels: PixelMap | None,
-    scale: Scale | None,
-) -> MappedSplit:
-    """Those of the rows that are of these classes, labelled within them."""
-    own = rows[torch.isin(labels[rows], torch.tensor(classes))]
-    return MappedSplit(images, own, relabelled(labels[own], classes), pixels=pixels, scale=scale)
+            data = replace(data, train=_resized(data.train, side), test=_resized(data.test, side))
+        return self.deal.task(data, name)
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
     """Images uint8 [N, C, H, W] brought to [N, C, side, side], some at a time to bound the floats."""
     pieces = [
-        F.interpolate(piece.float(), (side, side), mode="bilinear", antialias=True)
+        functional.interpolate(piece.float(), (side, side), mode="bilinear", antialias=True)
         .round()
         .clamp(0, 255)
         .byte()

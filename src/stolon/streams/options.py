@@ -71,6 +71,20 @@ def words(name: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401
     return listed
 
 
+def numbers(name: str, value: Any, low: int, high: int) -> tuple[int, ...]:  # noqa: ANN401
+    """A list of one or more distinct whole numbers within [low, high].
+
+    Raises:
+        SettingError: it is not.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise SettingError(f"{name}: expected a list of numbers from {low} to {high}, found {value!r}")
+    listed = tuple(whole(name, number, low, high) for number in value)
+    if len(set(listed)) < len(listed):
+        raise SettingError(f"{name}: expected distinct numbers, found {value!r}")
+    return listed
+
+
 def seed(value: Any) -> int:  # noqa: ANN401
     """A whole number, as the seed of everything random.
 

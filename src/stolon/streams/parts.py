@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stolon import randomness
 from stolon.errors import DataError, SettingError
+from stolon.streams import options
 
 
 def part_sizes(count: int, shares: Sequence[float]) -> tuple[int, ...] | None:
@@ -77,6 +78,17 @@ def per_class(rows: Tensor, labels: Tensor, limit: int, seed: int, *purpose: str
         own = rows[labels[rows] == label]
         kept.append(own[randomness.permutation(len(own), seed, *purpose, label)[:limit]])
     return torch.cat(kept).sort().values if kept else rows
+
+
+def counts(tasks: object, classes_per_task: object) -> None:
+    """Refuse numbers of tasks and classes that no set could have.
+
+    Raises:
+        SettingError: one is neither None nor a whole number from 1 to 1000.
+    """
+    for name, value in (("tasks", tasks), ("classes_per_task", classes_per_task)):
+        if value is not None:
+            options.whole(name, value, 1, 1000)
 
 
 def class_groups(
