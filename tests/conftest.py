@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)  # results depend on it, and two threads on two busy cores are far slower
+
+hypothesis.settings.register_profile("stolon", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("stolon")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,11 @@
 """MNIST's file form, CIFAR and the digits, from tiny files in the published forms."""
 
+import functools
 import gzip
 import hashlib
+import http.server
+import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -163,21 +167,60 @@ def test_emnist_is_turned_upright_and_its_letters_begin_with_a(tmp_path):
     assert np.array_equal(everything(task.test)[0][0, 0].numpy(), images[0].T)
 
 
-def test_downloads_come_from_torchvisions_addresses_with_its_checksums(tmp_path, monkeypatch):
+@pytest.fixture
+def site(tmp_path):
+    """A web site of one's own, with the folder that it shows."""
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path / "site", f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def offered():
+    import stolon._torchvision  # noqa: F401 - makes the next import possible beside a CPU build
+
+    # isort: split
     from torchvision import datasets
 
-    import stolon._torchvision  # noqa: F401
+    return datasets
 
-    raw = idx_set(tmp_path / "site", "MNIST")
-    files = sorted(raw.iterdir())
+
+def test_downloads_come_from_torchvisions_addresses_with_its_checksums(tmp_path, site, offered, monkeypatch):
+    folder, address = site
+    files = sorted(idx_set(folder, "MNIST").iterdir())
     sums = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in files]
-    monkeypatch.setattr(datasets.MNIST, "resources", sums)
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/nowhere/", f"file://{raw}/"])
+    monkeypatch.setattr(offered.MNIST, "resources", sums)
+    monkeypatch.setattr(offered.MNIST, "mirrors", [f"{address}/nowhere/", f"{address}/MNIST/raw/"])
     stream = streams.make("mnist-split", root=tmp_path / "here", download=True)
-    assert stream[0].digest() == streams.make("mnist-split", root=tmp_path / "site")[0].digest()
-    monkeypatch.setattr(datasets.MNIST, "resources", [(name, "0" * 32) for name, _ in sums])
+    assert stream[0].digest() == streams.make("mnist-split", root=folder)[0].digest()
+    monkeypatch.setattr(offered.MNIST, "resources", [(name, "0" * 32) for name, _ in sums])
     with pytest.raises(DataMissingError, match="expected to download"):
         streams.make("mnist-split", root=tmp_path / "there", download=True)
+    assert not list((tmp_path / "there/MNIST/raw").iterdir())
+
+
+def test_a_part_of_emnist_is_taken_out_of_its_archive(tmp_path, site, offered, monkeypatch):
+    folder, address = site
+    folder.mkdir()
+    images, labels = np.zeros((26 * 4, 3, 3)), np.arange(26 * 4) % 26 + 1
+    with zipfile.ZipFile(folder / "gzip.zip", "w") as archive:
+        for part in ("letters-train", "letters-test"):
+            for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+                archive.writestr(f"gzip/emnist-{part}-{kind}-ubyte.gz", gzip.compress(idx_bytes(array)))
+    monkeypatch.setattr(offered.EMNIST, "url", f"{address}/gzip.zip")
+    monkeypatch.setattr(offered.EMNIST, "md5", hashlib.md5((folder / "gzip.zip").read_bytes()).hexdigest())
+    (task,) = streams.make("mnist", root=tmp_path, dataset="EMNIST-letters", download=True)
+    assert len(task.classes) == 26
+    assert len(list((tmp_path / "EMNIST/raw").iterdir())) == 4
+    with pytest.raises(DataMissingError, match="expected to download"):
+        streams.make("mnist", root=tmp_path, dataset="EMNIST-digits", download=True)
 
 
 def test_sets_that_nobody_offers_cannot_be_downloaded(tmp_path):
@@ -250,7 +293,7 @@ def test_cifar_arrays_are_read_without_unpickling(tmp_path):
         streams.make("cifar100-split", root=tmp_path)
     for data in (b"", whole[:1000], whole[:5000] + b"\0" * 9 + whole[5009:]):
         path.write_bytes(data)
-        with pytest.raises(DataError, match="whole .npz"):
+        with pytest.raises(DataError, match=r"whole \.npz"):
             streams.make("cifar100-split", root=tmp_path)
 
 

@@ -5,6 +5,7 @@ pickled copies first.
 """
 
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ def fetch(root: Path, name: str) -> None:
         )
     if not idx.missing(root, name):
         return
-    from torchvision import datasets
+    import stolon._torchvision  # noqa: F401 - makes the next import possible beside a CPU build
 
-    import stolon._torchvision  # noqa: F401 - before torchvision: see there
+    # isort: split
+    from torchvision import datasets
 
     folder = idx.folder(root, name)
     try:
@@ -41,7 +43,12 @@ def fetch(root: Path, name: str) -> None:
             _fetch_emnist(datasets.EMNIST, folder, name)
         else:
             _fetch_files(getattr(datasets, family), folder)
-    except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # torchvision raises RuntimeError for all
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:  # its failed checksum is RuntimeError
         raise DataMissingError(
             f"{name}: expected to download it to {folder.absolute()}, found: {error}; check the network, or "
             "put the files there yourself"
@@ -55,7 +62,10 @@ def _fetch_files(published: Any, folder: Path) -> None:  # noqa: ANN401 - a clas
         problems = []
         for mirror in published.mirrors:
             try:
-                utils.download_url(f"{mirror}{filename}", str(folder), filename=filename, md5=md5)
+                # Beside its place first: what was cut off or fails its checksum must not look like the file.
+                with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as beside:
+                    utils.download_url(f"{mirror}{filename}", beside, filename=filename, md5=md5)
+                    Path(beside, filename).replace(folder / filename)
                 break
             except (OSError, RuntimeError) as error:
                 problems.append(str(error))
@@ -66,8 +76,11 @@ def _fetch_files(published: Any, folder: Path) -> None:  # noqa: ANN401 - a clas
 def _fetch_emnist(published: Any, folder: Path, name: str) -> None:  # noqa: ANN401
     from torchvision.datasets import utils
 
-    utils.download_url(published.url, str(folder), filename="emnist.zip", md5=published.md5)
-    with zipfile.ZipFile(folder / "emnist.zip") as archive:
-        for stem in idx.file_stems(name):
-            with archive.open(f"gzip/{stem}.gz") as source, (folder / f"{stem}.gz").open("wb") as target:
-                shutil.copyfileobj(source, target)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as beside:
+        utils.download_url(published.url, beside, filename="emnist.zip", md5=published.md5)
+        with zipfile.ZipFile(Path(beside, "emnist.zip")) as archive:
+            for stem in idx.file_stems(name):
+                unpacked = Path(beside, f"{stem}.gz")
+                with archive.open(f"gzip/{stem}.gz") as source, unpacked.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                unpacked.replace(folder / unpacked.name)

@@ -201,7 +201,7 @@ def _square(data: bytes, size: int, name: str) -> NDArray[np.uint8]:
         with _quiet_pillow(), Image.open(BytesIO(data), formats=FORMATS) as image:
             _check_header(image, name)
             pixels: NDArray[np.uint8] = np.asarray(_upright_square(image, size, name))
-            return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+            return np.array(pixels.transpose(2, 0, 1), order="C")  # a copy of its own, writable
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

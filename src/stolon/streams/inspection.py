@@ -332,7 +332,8 @@ class _Walk:
             return False
         if target.is_relative_to(self.root):
             return True
+        shown = images.printable(target)
         self.add(
-            "link out of the tree", link, f"expected a target in the data set, found {target}; copy it in"
+            "link out of the tree", link, f"expected a target in the data set, found {shown}; copy it in"
         )
         return False
