@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from stolon.errors import SettingError, UnknownNameError
 from stolon.learner import Learner
+from stolon.nets.backbone import Backbone, pretrained
 
 _HOMES = {
     "finetune": "stolon.baselines.finetune:Finetune",
@@ -21,12 +23,20 @@ def names() -> tuple[str, ...]:
     return tuple(_HOMES)
 
 
-def make(name: str, *, net: str | nn.Module, **settings: Any) -> Learner:  # noqa: ANN401 - values of any type
+def make(
+    name: str,
+    *,
+    net: str | nn.Module | Backbone,
+    weights: str | Path | None = None,
+    **settings: Any,  # noqa: ANN401 - values of any type
+) -> Learner:
     """A learner that knows no task yet.
 
     Args:
         name: one of :func:`names`.
-        net: the network: a name of :func:`stolon.nets.names`, or a module that gives features [B, F].
+        net: the network: a name of :func:`stolon.nets.names`, or a module that gives features [B, F]; for
+            learners on a frozen backbone also a :class:`~stolon.nets.backbone.Backbone`.
+        weights: for learners on a frozen backbone: a safetensors file with the weights of the named net.
         settings: the method's own; each method's ``Config`` documents them.
 
     Raises:
@@ -38,6 +48,10 @@ def make(name: str, *, net: str | nn.Module, **settings: Any) -> Learner:  # noq
     for key in settings:
         if key not in known:
             raise SettingError(f"unknown setting {key!r} of {name}; known are: {', '.join(known)}")
+    if weights is not None:
+        if name != "lightweight" or not isinstance(net, str):
+            raise SettingError(f"weights: expected a lightweight learner and a net's name, found {name}")
+        net = pretrained(net, weights)
     learner: Learner = method(net, method.Config(**settings))
     return learner
 

@@ -4,7 +4,7 @@ from tests.learner_contract import LearnerContract, toy_task
 
 from stolon import learners, nets
 from stolon.errors import BackboneMismatchError, DataError, RecipeChangedError, SettingError, TaskUnknownError
-from stolon.light.features import CHUNK, FeaturePass
+from stolon.light.features import CHUNK, FeatureMemo, FeaturePass
 from stolon.nets.backbone import Backbone
 from stolon.nets.preprocessing import Preprocessing
 from stolon.tasks import Split, Task
@@ -121,8 +121,25 @@ def test_an_image_passes_the_backbone_once_and_once_more_only_for_biases(monkeyp
         "features",
         lambda self, x, parameters=None: passed.append(len(x)) or original(self, x, parameters),
     )
+    learner._memo = FeatureMemo(learner.backbone)
     learner.predict(x)
     assert sum(passed) == len(x) + expected
+
+
+def test_features_of_inputs_seen_lately_are_not_computed_again(monkeypatch):
+    memo = FeatureMemo(backbone(), most_bytes=3 * 5 * 128 * 4)
+    passed = []
+    original = Backbone.features
+    monkeypatch.setattr(Backbone, "features", lambda self, x: passed.append(len(x)) or original(self, x))
+    batches = [torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    first = memo.features(batches[0])
+    assert torch.equal(first, memo.features(batches[0].clone()))
+    assert passed == [5]
+    for x in batches:
+        assert torch.equal(memo.features(x), original(memo._backbone, x))
+    assert passed == [5] * 4
+    memo.features(batches[0])  # dropped: only three batches fit
+    assert passed == [5] * 5
 
 
 def test_inputs_far_from_everything_are_unknown(taught):

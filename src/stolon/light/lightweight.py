@@ -28,6 +28,7 @@ from stolon.learner import UNKNOWN, Epoch, Learner, Prediction, Size
 from stolon.light.anchoring import Anchor, Anchoring
 from stolon.light.biases import BiasSites
 from stolon.light.config import LightweightConfig
+from stolon.light.features import FeatureMemo
 from stolon.light.mappers import TaskMapper
 from stolon.light.task_run import TaskRun
 from stolon.nets.backbone import BATCH, Backbone, pretrained
@@ -78,6 +79,7 @@ class Lightweight(Learner):
     def __init__(self, net: Backbone | nn.Module | str, config: LightweightConfig) -> None:
         super().__init__()
         self._backbone = _as_backbone(net)
+        self._memo = FeatureMemo(self._backbone)
         self._config = config
         self._anchoring = Anchoring(config.anchor, config.anchor_settings)
         self._knowledge: dict[str, TaskKnowledge] = {}
@@ -140,7 +142,7 @@ class Lightweight(Learner):
             weight, bias, biases = self._under_way(task)
         else:
             weight, bias, biases, _ = self._knowledge[task]
-        return torch.cat([linear(self._features(part, biases), weight, bias) for part in x.split(BATCH)])
+        return linear(self._features(x, biases), weight, bias)
 
     def size(self) -> Size:
         """The backbone, and each task's head, biases and anchor."""
@@ -153,7 +155,7 @@ class Lightweight(Learner):
     def _infer(self, x: Tensor) -> Prediction:
         """Each image passes the backbone once, and once more only where its task has biases."""
         mapper = self.mapper
-        features = torch.cat([self._backbone.features(part) for part in x.split(BATCH)])
+        features = self._memo.features(x)
         mapped = mapper.map(features)
         labels = torch.full((len(x),), UNKNOWN)
         confidence = mapped.confidence.clone()
@@ -164,7 +166,7 @@ class Lightweight(Learner):
             own = self._knowledge[task]
             group = features[rows]
             if len(own.biases):
-                group = torch.cat([self._features(x[part], own.biases) for part in rows.split(BATCH)])
+                group = self._features(x[rows], own.biases)
             share, labels[rows] = linear(group, own.weight, own.bias).softmax(1).max(1)
             confidence[rows] *= share
         names = [mapper.tasks[i] if i >= 0 else None for i in mapped.tasks.tolist()]
@@ -176,8 +178,9 @@ class Lightweight(Learner):
 
     def _features(self, x: Tensor, biases: Tensor) -> Tensor:
         if not len(biases):
-            return self._backbone.features(x)
-        return self._backbone.features(x, self._sites_of(len(biases)).parameters(biases))
+            return self._memo.features(x)
+        parameters = self._sites_of(len(biases)).parameters(biases)
+        return torch.cat([self._backbone.features(part, parameters) for part in x.split(BATCH)])
 
     def _sites_of(self, total: int) -> BiasSites:
         """The sites that so many biases belong to; a task may have been learned with either kind."""
