@@ -22,6 +22,7 @@ from stolon.learner import Epoch, Learner, Prediction
 from stolon.nets.backbone import Backbone, pretrained
 from stolon.nets.heads import new_head
 from stolon.nets.preprocessing import Preprocessing
+from stolon.randomness import generator
 from stolon.tasks import Split, Stream, Task
 from stolon.training import Fit, Training
 
@@ -68,12 +69,18 @@ def on_digits(backbone: Backbone, seed: int) -> Demo:
         workers=0,
     )
     notes = (
-        "Six tasks made of scikit-learn's handwritten digits 4 to 9: two halves, a quarter turn, inverted, pixels "
-        "permuted, upside down. The same image is in the same part (train, validation, test) in every task.",
-        "The frozen backbone was trained on the spot, from the digits 0 to 3, which are in no task: to name the "
-        "digit, its quarter turn, and whether it is inverted.",
-        "The lightweight learner is not told the task. Fine-tuning is, and cannot do without: it is there to show "
-        "what forgetting looks like.",
+        (
+            "Six tasks made of scikit-learn's handwritten digits 4 to 9: two halves, a quarter turn, inverted, pixels "
+            "permuted, upside down. The same image is in the same part (train, validation, test) in every task."
+        ),
+        (
+            "The frozen backbone was trained on the spot, from the digits 0 to 3, which are in no task: to name the "
+            "digit, its quarter turn, and whether it is inverted."
+        ),
+        (
+            "The lightweight learner is not told the task. Fine-tuning is, and cannot do without: it is there to show "
+            "what forgetting looks like."
+        ),
     )
     return Demo(
         experiment, make_learner, lambda spec, s: streams.make(spec.name, seed=s, **spec.options), notes
@@ -131,7 +138,7 @@ class DigitsPretraining:
         """Train; yields after every epoch."""
         head = new_head(self._body, self.task.shape, len(self.task.classes), self._seed, self.task.name)
         network = torch.nn.Sequential(self._body, head)
-        training = Training(epochs=8, batch_size=64, learning_rate=2e-3, optimizer="adam")
+        training = Training(epochs=6, batch_size=64, learning_rate=2e-3, optimizer="adam")
         yield from Fit(network, training, self.task, self._seed).run()
 
     @property
@@ -178,10 +185,8 @@ def examples(learner: Learner, tasks: Mapping[str, Task] | Stream, per_task: int
     return found
 
 
-def unknown_images(task: Task, count: int, seed: int) -> Tensor:
+def noise(task: Task, count: int, seed: int) -> Tensor:
     """Images that belong to no task: pixels drawn at random, in the form of the task's images."""
-    from stolon.randomness import generator
-
     x = torch.rand(count, *task.shape, generator=generator(seed, "noise"))
     like, _ = task.test.batch(torch.tensor([0]))
     return (x * 255).to(torch.uint8) if like.dtype == torch.uint8 else x

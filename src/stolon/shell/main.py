@@ -129,7 +129,9 @@ def _run(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--out", type=str | None, default=None, help="the results' folder (default: beside the file)"
     )
-    sub.add_argument("--workers", type=NonNegativeInt, default=1, help="processes; 0 runs inline")
+    sub.add_argument(
+        "--workers", type=NonNegativeInt | None, default=None, help="processes (default: as the file says)"
+    )
 
 
 def _report(sub: ArgumentParser) -> None:
