@@ -82,7 +82,7 @@ class Fake(Learner):
             noise = generator(seed, "drift", task.name, self._done)
             with torch.no_grad():
                 for parameter in layer.parameters():
-                    parameter -= 0.5 * parameter.grad
+                    parameter.sub_(parameter.grad, alpha=0.5)
                 for other in self._layers.values():
                     other.weight += 0.02 * torch.randn(other.weight.shape, generator=noise)
             self._done += 1

@@ -25,6 +25,7 @@ class LearnerSpec:
         name: a name of ``learners.names()``.
         net: a name of ``nets.names()``.
         label: what the results call it; the name by default.
+        weights: for learners on a frozen backbone: a safetensors file with its weights.
         settings: the method's own, such as ``{epochs = 5}``.
 
     Raises:
@@ -34,6 +35,7 @@ class LearnerSpec:
     name: str
     net: str
     label: str = ""
+    weights: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ def run(
     experiment: Experiment,
     folder: str | Path,
     *,
+    command: str = "",
     make_learner: MakeLearner | None = None,
     make_stream: MakeStream | None = None,
 ) -> Iterator[Event]:
@@ -58,6 +59,7 @@ def run(
     Args:
         experiment: what to run.
         folder: takes ``results.jsonl`` and the trials' checkpoints.
+        command: what was typed, for the report.
         make_learner: in place of :func:`stolon.learners.make`; a function that processes can import.
         make_stream: in place of :func:`stolon.streams.make`.
 
@@ -70,12 +72,12 @@ def run(
     if make_learner is None or make_stream is None:
         check(experiment)
     lab = Lab(experiment, Path(folder), make_learner or default_learner, make_stream or default_stream)
-    return _run(lab)
+    return _run(lab, command)
 
 
 def default_learner(spec: LearnerSpec) -> Learner:
     """The learner that a spec names."""
-    return learners.make(spec.name, net=spec.net, **spec.settings)
+    return learners.make(spec.name, net=spec.net, weights=spec.weights, **spec.settings)
 
 
 def default_stream(spec: StreamSpec, seed: int) -> Stream:
@@ -83,7 +85,7 @@ def default_stream(spec: StreamSpec, seed: int) -> Stream:
     return streams.make(spec.name, root=spec.root, seed=seed, **spec.options)
 
 
-def _run(lab: Lab) -> Iterator[Event]:
+def _run(lab: Lab, command: str) -> Iterator[Event]:
     from filelock import FileLock, Timeout
 
     lab.folder.mkdir(parents=True, exist_ok=True)
@@ -95,13 +97,13 @@ def _run(lab: Lab) -> Iterator[Event]:
             f"{lab.folder}: another process runs an experiment there; wait for it, or choose another folder"
         ) from None
     try:
-        begin(lab)
+        begin(lab, command)
         yield from _run_trials(lab)
     finally:
         lock.release()
 
 
-def begin(lab: Lab) -> None:
+def begin(lab: Lab, command: str = "") -> None:
     """Write down what the experiment is, or see that it is what was written down.
 
     Raises:
@@ -111,11 +113,10 @@ def begin(lab: Lab) -> None:
     recipe = lab.experiment.recipe()
     written = [r for r in results.read() if r.kind == "experiment"] if results.path.exists() else []
     if not written:
-        results.append(
-            stamped(Record("experiment", lab.experiment.name, data=recipe), lab.experiment.threads)
-        )
+        data = {"recipe": recipe, "command": command}
+        results.append(stamped(Record("experiment", lab.experiment.name, data=data), lab.experiment.threads))
         return
-    old = written[0].data
+    old = written[0].data["recipe"]
     for key in sorted({*old, *recipe}):
         if old.get(key) != recipe.get(key):
             raise RecipeChangedError(

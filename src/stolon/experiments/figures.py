@@ -1,0 +1,192 @@
+"""Pictures of a report, as SVG: each a pure function from arrays and names to a :class:`Figure`."""
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+import numpy.typing as npt
+
+PNG: Final = "image/png"
+SVG: Final = "image/svg+xml"
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_STYLE: Final[dict[Any, Any]] = {
+    "svg.fonttype": "none",  # text stays text: searchable, and any script that the reader's fonts know
+    "svg.hashsalt": "stolon",  # the same picture has the same bytes
+    "font.family": "sans-serif",
+    "text.parse_math": False,  # names are names, not formulas
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.grid": False,
+    "grid.color": "#e4e4e4",
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+}
+_WIDTH = 6.4  # inches; 640 CSS pixels, scaled down on phones
+_VECTOR = 2000  # more cells than this are drawn as one image
+_LEGIBLE = 12  # more tasks than this: no numbers in cells, fewer labels
+
+
+@final
+@dataclass(frozen=True)
+class Figure:
+    """A picture with words for those who do not see it.
+
+    Attributes:
+        data: its bytes.
+        alt: what it shows.
+        caption: one line under it.
+        media_type: ``"image/svg+xml"`` or ``"image/png"``.
+    """
+
+    data: bytes
+    alt: str
+    caption: str = ""
+    media_type: str = SVG
+
+    @property
+    def suffix(self) -> str:
+        """How a file of it ends."""
+        return {SVG: ".svg", PNG: ".png"}.get(self.media_type, ".img")
+
+
+def heat_map(
+    values: npt.NDArray[np.float64],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    row_title: str,
+    column_title: str,
+    alt: str,
+    caption: str = "",
+) -> Figure:
+    """Shares of 0 to 1 as colours, with the percentages in the cells while they are legible; NaN is blank."""
+    with _canvas(min(max(1.6 + 0.42 * len(rows), 2.4), 7.5)) as (figure, axes):
+        shown, colours = np.ma.masked_invalid(values), {"cmap": "viridis", "vmin": 0, "vmax": 1}
+        if values.size <= _VECTOR:
+            edges = [np.arange(n + 1) - 0.5 for n in (values.shape[1], values.shape[0])]
+            gap = 0.8 if max(values.shape) <= _LEGIBLE else 0.2
+            image = axes.pcolormesh(*edges, shown, **colours, edgecolors="white", linewidth=gap)
+            axes.invert_yaxis()
+        else:
+            image = axes.imshow(shown, **colours, aspect="auto")
+        if max(values.shape) <= _LEGIBLE:
+            for (i, j), value in np.ndenumerate(values):
+                if math.isfinite(value):
+                    colour = "black" if value > 0.6 else "white"
+                    axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=9)
+        _ticks(axes.xaxis, columns, rotation=0 if _fits(columns) else 40)
+        _ticks(axes.yaxis, rows)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set(title=_short(title, 70), xlabel=column_title, ylabel=row_title)
+        bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0 %", "25 %", "50 %", "75 %", "100 %"])
+        return Figure(_svg(figure), alt, caption)
+
+
+def curves(
+    lines: Mapping[str, Sequence[tuple[float, float, float]]],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    alt: str,
+    caption: str = "",
+    ticks: Sequence[str] | None = None,
+) -> Figure:
+    """Accuracies over time with bands.
+
+    Args:
+        lines: by name, points (x, mean, half-width); a half-width of NaN draws no band.
+        title: over the picture.
+        x_title: under the axis.
+        y_title: beside the axis.
+        alt: what it shows, in words.
+        caption: one line under it.
+        ticks: names of x = 1, 2, ...
+
+    Returns:
+        The picture.
+    """
+    with _canvas(3.6) as (figure, axes):
+        for index, (name, points) in enumerate(lines.items()):
+            x, mean, half = (np.array(part, float) for part in zip(*points, strict=True))
+            colour = _COLOURS[index % len(_COLOURS)]
+            marker = _MARKERS[index % len(_MARKERS)] if len(x) <= 2 * _LEGIBLE else None
+            style = ("-", "--", ":")[index // len(_COLOURS) % 3]
+            # Of a few lines the first are wider, so that equal ones do not hide each other.
+            width = 1.8 + 1.6 * max(0, min(len(lines), 3) - 1 - index) * (len(lines) <= 4)
+            label = _plain(_short(name, 40))
+            axes.plot(x, mean, style, marker=marker, color=colour, linewidth=width, label=label)
+            if np.isfinite(half).any():
+                low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set(title=_short(title, 70), xlabel=x_title, ylabel=y_title, ylim=(-0.02, 1.02))
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        axes.grid(visible=True, axis="y")
+        axes.set_axisbelow(True)
+        if ticks is not None:
+            _ticks(axes.xaxis, ticks, first=1, rotation=0 if _fits(ticks) else 40)
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        if 1 < len(lines) <= 24:  # a legend of more says nothing; the table beside it does
+            figure.legend(loc="outside lower center", ncols=min(3, len(lines)), fontsize=9)
+        return Figure(_svg(figure), alt, caption)
+
+
+@contextmanager
+def _canvas(height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes in our style, without windows, without touching anybody's settings."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # Our fonts may lack a script; as text in the SVG the reader's fonts have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
+        yield canvas, canvas.subplots()
+
+
+def _svg(canvas: Any) -> bytes:  # noqa: ANN401 - matplotlib's own
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _ticks(axis: Any, names: Sequence[str], *, first: int = 0, rotation: int = 0) -> None:  # noqa: ANN401 - as above
+    """Label every place, or every so many where there are too many."""
+    step = max(1, math.ceil(len(names) / 24))
+    places = range(0, len(names), step)
+    options = {"rotation": rotation, "ha": "right", "rotation_mode": "anchor"} if rotation else {}
+    axis.set_ticks(
+        [place + first for place in places], [_short(names[place], 22) for place in places], **options
+    )
+
+
+def _fits(names: Sequence[str]) -> bool:
+    return sum(min(len(name), 22) + 2 for name in names) <= 62
+
+
+def _short(name: str, most: int) -> str:
+    """Cut in the middle: names of tasks often differ at their ends."""
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
+
+
+def _plain(name: str) -> str:
+    """A label that the legend shows: matplotlib hides those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
