@@ -37,7 +37,9 @@ def main(folder: str, kills: int) -> None:
             go(folder)
         time.sleep(rng.uniform(0.0, 0.12))
         os.kill(child, signal.SIGKILL)
-        _, _status = os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write("killed\n" if os.WIFSIGNALED(status) else "ended\n")
+        sys.stdout.flush()  # or the next child writes it too
     go(folder)
 
 
