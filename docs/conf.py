@@ -13,7 +13,4 @@ html_theme = "furo"
 html_title = f"stolon {version}"
 exclude_patterns = ["_build"]
 autodoc_typehints = "description"
-# The equations of docstrings stay readable as text: MathJax would be loaded from outside.
-html_math_renderer = "mathjax"
-mathjax_path = ""
 suppress_warnings = ["myst.header"]

@@ -5,7 +5,7 @@ or the new ones, never a mixture.
 """
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 from stolon.errors import StoreFullError
@@ -23,9 +23,8 @@ def write(path: Path, data: bytes) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+        with temporary.open("xb") as file:  # unlike tempfile's, readable as the user's umask says
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

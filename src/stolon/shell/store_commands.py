@@ -143,7 +143,8 @@ def input_size(backbone: Backbone) -> int:
 def _learn_one(store: Store, path: Path, seed: int, console: Console) -> bool:
     """Learn one folder; False where the person asked to stop before the end."""
     begun = time.monotonic()
-    task = folders.read_task(path, size=input_size(store.learner.backbone), seed=seed)
+    with console.status(f"reading {path}"):
+        task = folders.read_task(path, size=input_size(store.learner.backbone), seed=seed)
     if _is_learned(store, task):
         console.print(f"{task.name}: learned already, from the same data")
         return True
