@@ -60,9 +60,13 @@ def results(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(results, tmp_path_factory):
-    path, _ = write(results, tmp_path_factory.mktemp("page"))
-    return path.read_text()
+def written(results, tmp_path_factory):
+    return write(results, tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return written[0].read_text()
 
 
 def test_the_page_needs_no_other_file(page):
@@ -133,18 +137,16 @@ def test_the_mean_confusion_is_made_of_shares(results):
     assert np.allclose(confusion.sum(1), 1)
 
 
-def test_the_same_results_give_the_same_report_byte_for_byte(results, tmp_path):
-    first, second = write(results, tmp_path / "a"), write(results, tmp_path / "b")
-    for a, b in zip(first, second, strict=True):
+def test_the_same_results_give_the_same_report_byte_for_byte(results, written, tmp_path):
+    for a, b in zip(written, write(results, tmp_path), strict=True):
         assert a.read_bytes() == b.read_bytes()
 
 
-def test_the_markdown_shows_pictures_that_are_there(results, tmp_path):
-    _, path = write(results, tmp_path)
-    text = path.read_text()
+def test_the_markdown_shows_pictures_that_are_there(written):
+    text = written[1].read_text()
     links = re.findall(r"\]\((report-figures/\d+\.svg)\)", text)
     assert len(links) == 9
-    assert all((tmp_path / link).is_file() for link in links)
+    assert all((written[1].parent / link).is_file() for link in links)
     assert "<" not in text
     rows = [re.sub(r"\\\|", "", line) for line in text.splitlines() if line.startswith("| ") and "±" in line]
     assert len({row.count("|") for row in rows}) == 1

@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 from tests.experiments.fakes import make_learner, make_stream
@@ -146,3 +150,32 @@ def test_closing_the_generator_stops_the_pool_and_the_next_run_goes_on(tmp_path)
     go(experiment, tmp_path / "a")
     go(experiment, tmp_path / "b")
     assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+
+
+ORPHAN = """
+import os, sys, time
+from stolon.experiments.runner import _attend
+parent = os.getpid()
+if os.fork() == 0:
+    _attend(parent)
+    sys.stdout.write(f"{os.getpid()}\\n")
+    sys.stdout.flush()
+    os.close(1)
+    time.sleep(60)
+    os._exit(0)
+time.sleep(0.5)
+os.kill(parent, 9)
+"""
+
+
+def test_a_worker_ends_when_its_runner_is_killed():
+    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True, check=False)
+    assert done.returncode == -9
+    worker = int(done.stdout)
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker outlived its runner")

@@ -18,6 +18,8 @@ from stolon.experiments.figures import Figure, curves, heat_map
 from stolon.experiments.results import Record, Results
 from stolon.experiments.summary import COLUMNS, Group, groups
 
+__all__ = ["Figure", "Section", "Table", "html", "markdown", "sections", "write"]
+
 
 @final
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from its checkpoint when the same command runs again.
 
 import os
 import signal
+import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
@@ -205,8 +207,10 @@ class _Pool:
             threads = str(self._lab.experiment.threads)
             env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
             workers = self._lab.experiment.workers
-            self._executor = ProcessPoolExecutor(max_workers=workers, initializer=_quiet, env=env)  # type: ignore[no-untyped-call]
-        self.running[self._executor.submit(_work, trial, self._lab, os.getpid())] = trial
+            self._executor = ProcessPoolExecutor(
+                max_workers=workers, initializer=_attend, initargs=(os.getpid(),), env=env
+            )  # type: ignore[no-untyped-call]
+        self.running[self._executor.submit(_work, trial, self._lab)] = trial
 
     def settle(self) -> list[Trial]:
         """Wait a moment for trials to end; returns those in flight when a process died."""
@@ -234,20 +238,30 @@ class _Pool:
             self._executor = None
 
 
-def _quiet() -> None:
-    """Leave Ctrl-C to the parent, which stops us: a trial knows nothing of keyboards."""
+def _attend(parent: int) -> None:
+    """In a worker, first: end when the runner does, however it ended, and leave Ctrl-C to it.
+
+    A worker whose runner was killed would wait for work for ever, or learn beside the runner's successor.
+    Ending in the middle of anything is what trials are made for.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_S)
+        os._exit(1)
 
-def _work(trial: Trial, lab: Lab, parent: int) -> None:
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _work(trial: Trial, lab: Lab) -> None:
     """In a worker: one trial; its records go to the results file."""
     import torch
 
     torch.set_num_threads(lab.experiment.threads)
     try:
         for _ in run_trial(trial, lab):
-            if os.getppid() != parent:
-                return  # our runner was killed: leave the trial to the next one, at its checkpoint
+            pass
     except Exception as error:  # noqa: BLE001 - told in the results; the others go on
         _failed(trial, lab, error)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
@@ -125,6 +126,7 @@ class _Run:
         stream = self._lab.make_stream(trial.stream, trial.seed)[: trial.stream.tasks]
         self._learner = self._lab.make_learner(trial.learner)
         self._resume()
+        _warm_up()
         yield from self._tell("trial", {"tasks": len(stream), **self._description()})
         for index in range(len(self._progress.matrix), len(stream)):
             _require_test(stream[index])
@@ -319,6 +321,15 @@ def stamped(record: Record, threads: int) -> Record:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     hardware = {**provenance.hardware(), "threads": threads}
     return dataclasses.replace(record, versions=provenance.versions(), hardware=hardware, time=now)
+
+
+@cache
+def _warm_up() -> None:
+    """Load what PyTorch loads when it first trains or counts: seconds that are no task's."""
+    weight = torch.zeros(1, 1, requires_grad=True)
+    with measure.flop_counter():
+        (weight @ weight).sum().backward()
+    torch.optim.SGD([weight], 0.0).step()
 
 
 def _require_test(task: Task) -> None:
