@@ -42,6 +42,39 @@ class TestGaussianAnchorsKeepTheContract(LearnerContract):
         return make(anchor="gmm")
 
 
+def test_anchors_may_bring_pictures_as_in_the_paper(tmp_path):
+    """The receiver computes their features with its own backbone; without probes both kinds agree."""
+    net = Backbone(
+        nets.make("digits-conv", input_shape=(3, 8, 8)), Preprocessing(channels=3, size=8), "colour"
+    )
+    tasks = []
+    for i, name in enumerate(("first", "second")):
+        task = toy_task(name, i, shape=(3, 8, 8))
+        parts = [
+            Split.of((p.inputs * 255).to(torch.uint8), p.labels) for p in (task.train, task.val, task.test)
+        ]
+        tasks.append(Task(name, task.classes, *parts))
+    settings = {"epochs": 5, "anchor_settings": {"probes": 0}}
+    pictures = learners.make("lightweight", net=net, anchor="mahalanobis-images", **settings)
+    features = learners.make("lightweight", net=net, anchor="mahalanobis", **settings)
+    for task in tasks:
+        list(pictures.learn(task))
+        list(features.learn(task))
+    assert pictures.knowledge("first").anchor.tensors()["images"].dtype == torch.uint8
+    x = torch.cat([task.test.batch(torch.arange(24))[0] for task in tasks])
+    assert pictures.predict(x).tasks == features.predict(x).tasks
+    pictures.save(tmp_path)
+    loaded = learners.make("lightweight", net=net, anchor="mahalanobis-images", **settings).load(tmp_path)
+    assert loaded.predict(x).tasks == pictures.predict(x).tasks
+
+
+def test_float_images_cannot_be_shared_as_pictures():
+    learner = make(anchor="mahalanobis-images")
+    with pytest.raises(DataError, match="uint8"):
+        list(learner.learn(toy_task("first")))
+    assert learner.tasks == ()
+
+
 class TestAnyModuleKeepsTheContract(LearnerContract):
     infers = True
 

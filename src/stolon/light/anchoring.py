@@ -1,6 +1,6 @@
 """Which anchor a learner uses: how it is fitted, read back, and merged into a task mapper."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import final
 
@@ -10,17 +10,20 @@ from stolon.errors import SettingError
 from stolon.light.anchors import (
     GaussianAnchor,
     GaussianConfig,
+    ImageAnchor,
     MahalanobisAnchor,
     MahalanobisConfig,
     fit_gaussian,
     fit_mahalanobis,
+    fit_mahalanobis_images,
+    from_images,
 )
 from stolon.light.mappers import GaussianMapper, MahalanobisMapper, TaskMapper
 from stolon.records import Json
 
-Anchor = GaussianAnchor | MahalanobisAnchor
+Anchor = GaussianAnchor | MahalanobisAnchor | ImageAnchor
 
-KINDS = ("mahalanobis", "gmm")
+KINDS = ("mahalanobis", "mahalanobis-images", "gmm")
 
 
 @final
@@ -28,7 +31,7 @@ class Anchoring:
     """One kind of anchor with its settings.
 
     Args:
-        kind: ``"mahalanobis"`` or ``"gmm"``.
+        kind: ``"mahalanobis"``, ``"mahalanobis-images"`` (examples are pictures, as in the paper) or ``"gmm"``.
         settings: what differs from the defaults of that anchor's configuration.
 
     Raises:
@@ -46,16 +49,35 @@ class Anchoring:
                 raise SettingError(
                     f"unknown setting {key!r} of {kind} anchors; known are: {', '.join(known)}"
                 )
-        self._mahalanobis = MahalanobisConfig(**settings) if kind == "mahalanobis" else None
-        self._gaussian = GaussianConfig(**settings) if kind == "gmm" else None
+        self._kind = kind
+        self._mahalanobis = MahalanobisConfig(**({} if kind == "gmm" else settings))
+        self._gaussian = GaussianConfig(**(settings if kind == "gmm" else {}))
 
-    def fit(self, features: Tensor, labels: Tensor, held_out: Tensor, seed: int) -> Anchor:
-        """The anchor of a task, from features of its training data [N, D] and of held-out data [H, D]."""
-        if self._mahalanobis is not None:
-            return fit_mahalanobis(
-                features, labels, self._mahalanobis, seed, held_out if len(held_out) else None
-            )
-        return fit_gaussian(features, self._gaussian, seed)
+    def fit(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        held_out: Tensor,
+        seed: int,
+        images: Callable[[Tensor], Tensor],
+    ) -> Anchor:
+        """The anchor of a task.
+
+        Args:
+            features: of its training data [N, D].
+            labels: of its training data [N].
+            held_out: features of data that were not trained on [H, D]; may be none.
+            seed: chooses examples.
+            images: gives the training images at int64 indices; called for ``"mahalanobis-images"`` alone.
+
+        Raises:
+            DataError: the images are not uint8 [M, 3, S, S] where such are needed.
+        """
+        if self._kind == "gmm":
+            return fit_gaussian(features, self._gaussian, seed)
+        if self._kind == "mahalanobis-images":
+            return fit_mahalanobis_images(features, labels, images, self._mahalanobis, seed)
+        return fit_mahalanobis(features, labels, self._mahalanobis, seed, held_out if len(held_out) else None)
 
     def load(self, tensors: Mapping[str, Tensor]) -> Anchor:
         """The anchor that these tensors are.
@@ -63,16 +85,29 @@ class Anchoring:
         Raises:
             DataError: they are none of this kind.
         """
-        return (GaussianAnchor if self._mahalanobis is None else MahalanobisAnchor).from_tensors(tensors)
+        if self._kind == "gmm":
+            return GaussianAnchor.from_tensors(tensors)
+        if self._kind == "mahalanobis-images":
+            return ImageAnchor.from_tensors(tensors)
+        return MahalanobisAnchor.from_tensors(tensors)
 
-    def mapper(self, anchors: Mapping[str, Anchor]) -> TaskMapper:
-        """The merge of all anchors by task: the same in whatever order they came."""
-        if self._mahalanobis is not None:
-            return MahalanobisMapper(
-                {task: anchor for task, anchor in anchors.items() if isinstance(anchor, MahalanobisAnchor)},
-                self._mahalanobis,
+    def mapper(self, anchors: Mapping[str, Anchor], features: Callable[[Tensor], Tensor]) -> TaskMapper:
+        """The merge of all anchors by task: the same in whatever order they came.
+
+        Args:
+            anchors: by task.
+            features: the receiver's own features of images, for anchors that bring images.
+        """
+        if self._kind == "gmm":
+            return GaussianMapper(
+                {task: anchor for task, anchor in anchors.items() if isinstance(anchor, GaussianAnchor)},
+                self._gaussian,
             )
-        return GaussianMapper(
-            {task: anchor for task, anchor in anchors.items() if isinstance(anchor, GaussianAnchor)},
-            self._gaussian,
-        )
+        seen = {
+            task: from_images(anchor, features, self._mahalanobis)
+            if isinstance(anchor, ImageAnchor)
+            else anchor
+            for task, anchor in anchors.items()
+            if not isinstance(anchor, GaussianAnchor)
+        }
+        return MahalanobisMapper(seen, self._mahalanobis)

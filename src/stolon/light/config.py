@@ -23,7 +23,9 @@ class LightweightConfig:
         bias_learning_rate: of Adam, for the biases.
         shift: while biases are trained, images are moved at random by up to this share of their size,
             0 to 0.5; 0 moves none, as published.
-        anchor: how tasks are told apart: ``"mahalanobis"`` or ``"gmm"``.
+        anchor: how tasks are told apart: ``"mahalanobis"``, ``"mahalanobis-images"`` (the examples of each class
+            are pictures, as in the paper; by default their features, so that no picture leaves the agent) or
+            ``"gmm"``.
         anchor_settings: what differs from the defaults of the anchor's own configuration.
 
     Raises:
@@ -38,7 +40,7 @@ class LightweightConfig:
     bias_epochs: int = 10
     bias_learning_rate: float = 3e-3
     shift: float = 0.125
-    anchor: Literal["mahalanobis", "gmm"] = "mahalanobis"
+    anchor: Literal["mahalanobis", "mahalanobis-images", "gmm"] = "mahalanobis"
     anchor_settings: Mapping[str, Json] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,4 +52,4 @@ class LightweightConfig:
         at_least("bias_epochs", self.bias_epochs, 1)
         above("bias_learning_rate", self.bias_learning_rate, 0)
         within("shift", self.shift, 0, 0.5)
-        one_of("anchor", self.anchor, ("mahalanobis", "gmm"))
+        one_of("anchor", self.anchor, ("mahalanobis", "mahalanobis-images", "gmm"))

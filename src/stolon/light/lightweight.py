@@ -102,7 +102,9 @@ class Lightweight(Learner):
         if not self._knowledge:
             raise TaskUnknownError("no task was learned yet; learn one first")
         if self._mapper is None:
-            self._mapper = self._anchoring.mapper({name: own.anchor for name, own in self._knowledge.items()})
+            self._mapper = self._anchoring.mapper(
+                {name: own.anchor for name, own in self._knowledge.items()}, self._memo.features
+            )
         return self._mapper
 
     def knowledge(self, task: str) -> TaskKnowledge:
@@ -192,7 +194,13 @@ class Lightweight(Learner):
             self._run = TaskRun(self._backbone, self._config, task, seed, self._saved_run)
         yield from self._run.run()
         run, self._run, self._saved_run = self._run, None, {}
-        anchor = self._anchoring.fit(run.features("train"), task.train.labels, run.features("val"), seed)
+        anchor = self._anchoring.fit(
+            run.features("train"),
+            task.train.labels,
+            run.features("val"),
+            seed,
+            lambda indices: task.train.batch(indices)[0],
+        )
         self._knowledge[task.name] = TaskKnowledge(*run.found(), anchor)
         self._mapper = None
 

@@ -87,7 +87,7 @@ def _init(sub: ArgumentParser) -> None:
         "--weights", type=str | None, default=None, help="a safetensors file (default: timm downloads them)"
     )
     sub.add_argument(
-        "--anchor", choices=("mahalanobis", "gmm"), default="mahalanobis", help="how tasks are told apart"
+        "--anchor", choices=("mahalanobis", "mahalanobis-images", "gmm"), default="mahalanobis", help="how tasks are told apart"
     )
 
 
