@@ -117,7 +117,7 @@ def tasks(*, store: str | None, json: bool) -> int:
             "" if accuracy is None else f"{accuracy:.1%}",
             "yes" if row["biases"] else "no",
             f"{row['bytes'] / 1000:,.0f}",
-            str(row.get("seconds", "")),
+            "" if row.get("seconds") is None else str(row["seconds"]),
         )
     console = Console()
     console.print(table if rows else "nothing learned yet; begin with: stolon learn FOLDER")
@@ -147,6 +147,8 @@ def _learn_one(store: Store, path: Path, seed: int, console: Console) -> bool:
         task = folders.read_task(path, size=input_size(store.learner.backbone), seed=seed)
     if _is_learned(store, task):
         console.print(f"{task.name}: learned already, from the same data")
+        if task.name not in store.facts:  # killed between learning and judging
+            _record(store, task, None, console)
         return True
     with gentle_interrupt(console) as wish, _progress(console) as progress:
         bars: dict[str, Any] = {}
@@ -169,7 +171,7 @@ def _is_learned(store: Store, task: Task) -> bool:
     )
 
 
-def _record(store: Store, task: Task, seconds: float, console: Console) -> None:
+def _record(store: Store, task: Task, seconds: float | None, console: Console) -> None:
     judged = evaluate(store.learner, task)
     score = None if judged is None else judged.accuracy
     store.facts[task.name] = {
@@ -180,7 +182,8 @@ def _record(store: Store, task: Task, seconds: float, console: Console) -> None:
     }
     store.save()
     words = "no test images" if score is None else f"{score:.1%} on {len(task.test)} test images"
-    console.print(f"{task.name}: learned {len(task.classes)} classes in {seconds} s; {words}")
+    took = "" if seconds is None else f" in {seconds} s"
+    console.print(f"{task.name}: learned {len(task.classes)} classes{took}; {words}")
 
 
 def _read_images(paths: list[Path], size: int) -> torch.Tensor:
