@@ -109,7 +109,7 @@ def curves(
     caption: str = "",
     ticks: Sequence[str] | None = None,
 ) -> Figure:
-    """Accuracies over time with bands.
+    """Accuracies over time with bands; the axis begins at 0, 50 or 75 %, as the lowest of them allows.
 
     Args:
         lines: by name, points (x, mean, half-width); a half-width of NaN draws no band.
@@ -136,8 +136,12 @@ def curves(
             if np.isfinite(half).any():
                 low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set(title=_short(title, 70), xlabel=x_title, ylabel=y_title, ylim=(-0.02, 1.02))
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        lowest = min((mean for points in lines.values() for _, mean, _ in points), default=0.0)
+        floor = next((bound for bound in (0.75, 0.5) if lowest >= bound + 0.05), 0.0)
+        axes.set(title=_short(title, 70), xlabel=x_title, ylabel=y_title)
+        axes.set_ylim(floor - 0.02 * (1 - floor), 1 + 0.02 * (1 - floor))
+        shown = np.linspace(floor, 1, 6 if floor == 0.75 else 5)
+        axes.set_yticks(shown, [f"{100 * value:g} %" for value in shown.round(3)])
         axes.grid(visible=True, axis="y")
         axes.set_axisbelow(True)
         if ticks is not None:
