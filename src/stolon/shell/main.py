@@ -86,9 +86,8 @@ def _init(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--weights", type=str | None, default=None, help="a safetensors file (default: timm downloads them)"
     )
-    sub.add_argument(
-        "--anchor", choices=("mahalanobis", "mahalanobis-images", "gmm"), default="mahalanobis", help="how tasks are told apart"
-    )
+    anchors = ("mahalanobis", "mahalanobis-images", "gmm")
+    sub.add_argument("--anchor", choices=anchors, default="mahalanobis", help="how tasks are told apart")
 
 
 def _learn(sub: ArgumentParser) -> None:
