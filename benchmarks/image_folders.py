@@ -37,9 +37,7 @@ def main() -> None:
         learners=[
             LearnerSpec("lightweight", net, label=anchor, settings={"anchor": anchor}) for anchor in GOALS
         ],
-        streams=[
-            StreamSpec("folders", root=str(options.data / "datasets"), options={"size": options.size})
-        ],
+        streams=[StreamSpec("folders", root=str(options.data / "datasets"), options={"size": options.size})],
         seeds=[options.seed],
         evaluate_every=0,
         workers=0,
@@ -56,7 +54,13 @@ def main() -> None:
     for event in run(experiment, options.out, make_learner=make_learner, make_stream=make_stream):
         if event.record.kind in ("task", "failed"):
             data = event.record.data
-            print(event.record.learner, data.get("task"), data.get("mapper_accuracy"), data.get("error", ""), flush=True)
+            print(
+                event.record.learner,
+                data.get("task"),
+                data.get("mapper_accuracy"),
+                data.get("error", ""),
+                flush=True,
+            )
     rows = [summary(options.out, label) for label in GOALS]
     for row in rows:
         print(row)
@@ -78,7 +82,9 @@ def summary(folder: Path, label: str) -> dict:
         "goal": GOALS[label],
         "mapper_accuracy": round(float(np.mean(np.diag(confusion) / inputs)), 4),
         "called_unknown": round(float(np.mean(confusion[:, -1] / inputs)), 4),
-        "mapper_accuracy_of_known": round(float(np.mean(np.diag(confusion) / (inputs - confusion[:, -1]))), 4),
+        "mapper_accuracy_of_known": round(
+            float(np.mean(np.diag(confusion) / (inputs - confusion[:, -1]))), 4
+        ),
         "accuracy_named": round(float(named), 4),
         "accuracy_unnamed": round(float(unnamed), 4),
         "unnamed_over_named": round(float(unnamed / named), 4),

@@ -18,6 +18,7 @@ expected, what was found and what to do. Bad input never changes state::
     │   ├── BackboneMismatchError                  not the backbone this was made with
     │   └── BackboneUnavailableError (FileNotFoundError)   its weights are not to be had
     ├── RecipeChangedError (RuntimeError)      an unfinished training cannot go on as it was
+    ├── TrialsFailedError (RuntimeError)       some trials of an experiment failed, the others are done
     └── StoreError (OSError)                   a folder of ours cannot be read or written
         ├── StoreMissingError (FileNotFoundError)  there is none
         ├── StoreExistsError (FileExistsError)     there is one already
@@ -127,6 +128,10 @@ class BackboneUnavailableError(BackboneError, FileNotFoundError):
 
 class RecipeChangedError(StolonError, RuntimeError):
     """An unfinished training cannot go on as it was: data, settings or platform changed."""
+
+
+class TrialsFailedError(StolonError, RuntimeError):
+    """Some trials failed; the others are done, and the failed ones are tried again by the same command."""
 
 
 class StoreError(StolonError, OSError):

@@ -7,17 +7,17 @@ results file, and :mod:`stolon.experiments.report` draws that file. Importing th
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from stolon.errors import TrialsFailedError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec, check, read
 
 if TYPE_CHECKING:
     from stolon.experiments.evaluation import evaluate
     from stolon.experiments.results import Results
-    from stolon.experiments.runner import Event, TrialsFailedError, run
+    from stolon.experiments.runner import Event, run
 
 _HOME = {
     "Event": "runner",
     "Results": "results",
-    "TrialsFailedError": "runner",
     "evaluate": "evaluation",
     "run": "runner",
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from stolon import learners, streams
-from stolon.errors import RecipeChangedError, StolonError, StoreLockedError
+from stolon.errors import RecipeChangedError, StoreLockedError, TrialsFailedError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec, check
 from stolon.experiments.results import Record
 from stolon.experiments.trial import Lab, MakeLearner, MakeStream, Trial, run_trial, stamped, trials
@@ -26,10 +26,6 @@ from stolon.learner import Learner
 from stolon.tasks import Stream
 
 _POLL_S = 0.2
-
-
-class TrialsFailedError(StolonError, RuntimeError):
-    """Some trials failed; the others are done, and the failed ones are tried again by the same command."""
 
 
 @final
