@@ -2,32 +2,37 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
+CHECKS := $(VENV)/.checks
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check docs clean
 
-demo: $(STAMP)  ## learn real tasks in a minute and write a report; DATA=../shared/data takes real image sets
+demo: $(RUNTIME)  ## learn real tasks in a minute and write a report; DATA=../shared/data takes real image sets
 	$(BIN)/stolon demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: check  ## install, then every check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --cov $(ARGS)
 
-check: $(STAMP)  ## everything that needs no running: style, types, layers, docs
+check: $(CHECKS)  ## everything that needs no running: style, types, layers, docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
-docs: $(STAMP)  ## the documentation as HTML in docs/_build
+docs: $(CHECKS)  ## the documentation as HTML in docs/_build
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
 # PyTorch first and by its exact version: whatever is installed after it then takes it as it is.
-$(STAMP): pyproject.toml constraints.txt
+$(RUNTIME): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "torch==2.13.0"
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(CHECKS): $(RUNTIME)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
