@@ -1,6 +1,7 @@
 """``stolon init | learn | classify | tasks | forget``: a person's store."""
 
 import json
+import logging
 import shlex
 import sys
 import time
@@ -34,11 +35,14 @@ from stolon.tasks import Task
 
 def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) -> int:  # noqa: ANN401 - a choice the parser has checked
     """Make a store with a frozen backbone."""
-    folder = _folder(store)
-    made = pretrained(backbone, weights)
+    folder, console = _folder(store), Console()
+    # Where there is no network the hub's client complains six times a file; our one line says it all.
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    with console.status("loading the backbone" if weights else "downloading the backbone"):
+        made = pretrained(backbone, weights)
     with Store.create(folder, made, LightweightConfig(anchor=anchor)):
         parameters = sum(p.numel() for p in made.module.parameters())
-        Console().print(
+        console.print(
             f"made a store at [bold]{folder}[/bold]\nbackbone {made.name}, {parameters:,} parameters, "
             f"fingerprint {made.fingerprint[:12]}\nnext: stolon learn FOLDER",
             soft_wrap=True,
