@@ -28,3 +28,9 @@ def test_the_command_line_shows_its_help_without_anything_heavy():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_classifying_imports_nothing_that_it_does_not_use():
+    code = "import sys, stolon.shell.store_commands\nprint([m for m in ('sklearn', 'matplotlib') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -19,8 +19,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from stolon import randomness, settings
@@ -171,6 +169,9 @@ def fit_gaussian(features: Tensor, config: GaussianConfig | None = None, seed: i
         >>> anchor.means.shape, anchor.probes.shape
         (torch.Size([4, 3]), torch.Size([10, 3]))
     """
+    from sklearn.exceptions import ConvergenceWarning  # a second to import, and only fitting needs it
+    from sklearn.mixture import GaussianMixture
+
     config = config or GaussianConfig()
     x = values.transform(features, config.transform).float().cpu()
     if len(x) < 1:
