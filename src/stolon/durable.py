@@ -4,6 +4,7 @@ Write to a temporary name beside the target, fsync, rename, fsync the folder: a 
 or the new ones, never a mixture.
 """
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -32,7 +33,8 @@ def write(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that refuses may refuse this as well
+                temporary.unlink(missing_ok=True)
         raise StoreFullError(
             f"cannot write {len(data):,} bytes to {path}: {error.strerror or error}; what was stored before "
             "is intact; free space or check permissions, then try again"

@@ -8,6 +8,7 @@ old record or the new one. A group whose bytes did not change is not written aga
     FOLDER/tensors/<sha256>.safetensors
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -57,7 +58,7 @@ def save(record: Record, folder: Path) -> None:
         data = safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()})
         sha = hashlib.sha256(data).hexdigest()
         path = _blob(folder, sha)
-        if not path.exists() or path.stat().st_size != len(data):
+        if not _is_written(path, len(data)):
             durable.write(path, data)
         groups[name] = {"sha256": sha, "bytes": len(data)}
     body = {"format": FORMAT, "kind": record.kind, "document": dict(record.document), "groups": groups}
@@ -144,6 +145,13 @@ def _blob(folder: Path, sha: str) -> Path:
     return folder / "tensors" / f"{sha}.safetensors"
 
 
+def _is_written(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
 def _with_checksum(body: dict[str, Json]) -> bytes:
     return json.dumps({**body, "sha256": _checksum(body)}, indent=1, allow_nan=False).encode()
 
@@ -153,12 +161,16 @@ def _checksum(body: Mapping[str, Json]) -> str:
 
 
 def _sweep(folder: Path, wanted: set[str]) -> None:
-    """Delete tensors that the record no longer names, and what a killed writer left."""
-    for path in (folder / "tensors").glob("*"):
-        if path.stem not in wanted:
+    """Delete tensors that the record no longer names, and what a killed writer left.
+
+    The record is safe by now: what cannot be deleted is litter until the next time, no failure.
+    """
+    with contextlib.suppress(OSError):
+        for path in (folder / "tensors").glob("*"):
+            if path.stem not in wanted:
+                path.unlink(missing_ok=True)
+        for path in folder.glob(f"{durable.TEMPORARY}*"):
             path.unlink(missing_ok=True)
-    for path in folder.glob(f"{durable.TEMPORARY}*"):
-        path.unlink(missing_ok=True)
 
 
 def finite(value: float) -> float | None:

@@ -24,6 +24,7 @@ from stolon import records
 from stolon.errors import (
     BackboneMismatchError,
     StoreDamagedError,
+    StoreError,
     StoreExistsError,
     StoreLockedError,
     StoreMissingError,
@@ -174,14 +175,19 @@ class Store:
 
 
 def _acquire(folder: Path) -> filelock.BaseFileLock:
-    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / "LOCK")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise StoreLockedError(
             f"{folder} is locked: another process is writing to it; wait for it to end, or stop it"
         ) from None
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {folder}: {error.strerror or error}; check its permissions, or use another folder "
+            "(STOLON_HOME)"
+        ) from error
     return lock
 
 

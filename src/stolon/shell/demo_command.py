@@ -25,6 +25,7 @@ from stolon.experiments.demo import (
 from stolon.learner import Learner
 from stolon.shell import exit_codes
 from stolon.shell.experiment_commands import show
+from stolon.shell.terminal import console as make_console
 
 NOISE_IMAGES = 100
 
@@ -32,7 +33,7 @@ NOISE_IMAGES = 100
 def demo(*, data: str | None, out: str, seed: int) -> int:
     """Run the demo; ends by naming the report."""
     torch.set_num_threads(1)
-    console = Console()
+    console = make_console()
     begun = time.monotonic()
     chosen = _on_digits(seed, console) if data is None else on_folders(Path(data), seed)
     for note in chosen.notes:

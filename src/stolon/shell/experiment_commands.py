@@ -19,13 +19,14 @@ from stolon.experiments import Event
 from stolon.experiments import read as read_experiment
 from stolon.experiments import run as run_experiment
 from stolon.shell import exit_codes
+from stolon.shell.terminal import console as make_console
 
 
 def run(*, experiment: str, out: str | None, workers: int | None) -> int:
     """Run what is not done yet of an experiment; the same command goes on after any stop."""
     path = Path(experiment)
     folder = Path(out) if out is not None else path.with_suffix("")
-    console = Console()
+    console = make_console()
     wanted = read_experiment(path, () if workers is None else (f"--workers={workers}",))
     try:
         show(run_experiment(wanted, folder), console)
@@ -40,7 +41,12 @@ def run(*, experiment: str, out: str | None, workers: int | None) -> int:
 
 def show(events: Iterable[Event], console: Console) -> None:
     """Draw events as they happen: a bar per running trial, a line per task learned."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bars: dict[tuple[str, str, int], TaskID] = {}
         for event in events:
@@ -66,5 +72,5 @@ def report(*, results: str, out: str | None) -> int:
     from stolon.experiments import report as drawing
 
     page, text = drawing.write(results, out)
-    Console().print(f"wrote {page}\nwrote {text}", soft_wrap=True)
+    make_console().print(f"wrote {page}\nwrote {text}", soft_wrap=True)
     return exit_codes.OK

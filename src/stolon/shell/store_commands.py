@@ -28,6 +28,7 @@ from stolon.light.config import LightweightConfig
 from stolon.nets.backbone import Backbone, pretrained
 from stolon.shell import exit_codes
 from stolon.shell.interrupt import gentle_interrupt
+from stolon.shell.terminal import console as make_console
 from stolon.store import Store, home
 from stolon.streams import folders, images
 from stolon.tasks import Task
@@ -35,7 +36,7 @@ from stolon.tasks import Task
 
 def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) -> int:  # noqa: ANN401 - a choice the parser has checked
     """Make a store with a frozen backbone."""
-    folder, console = _folder(store), Console()
+    folder, console = _folder(store), make_console()
     # Where there is no network the hub's client complains six times a file; our one line says it all.
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     with console.status("loading the backbone" if weights else "downloading the backbone"):
@@ -43,7 +44,7 @@ def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) 
     with Store.create(folder, made, LightweightConfig(anchor=anchor)):
         parameters = sum(p.numel() for p in made.module.parameters())
         console.print(
-            f"made a store at [bold]{folder}[/bold]\nbackbone {made.name}, {parameters:,} parameters, "
+            f"made a store at {folder}\nbackbone {made.name}, {parameters:,} parameters, "
             f"fingerprint {made.fingerprint[:12]}\nnext: stolon learn FOLDER",
             soft_wrap=True,
         )
@@ -52,7 +53,7 @@ def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) 
 
 def learn(*, store: str | None, folders: list[str], seed: int, **settings: Any) -> int:  # noqa: ANN401
     """Learn each folder as one task; a task that is learned already, from the same data, is passed over."""
-    console = Console()
+    console = make_console()
     with Store.open(_folder(store), write=True, **settings) as opened:
         for path in folders:
             if not _learn_one(opened, Path(path), seed, console):
@@ -88,7 +89,7 @@ def classify(*, store: str | None, images: list[str], task: str | None, json: bo
         known = row["known"]
         confidence = f"{row['confidence']:.0%}" if known else ""
         table.add_row(row["image"], row["task"] or "unknown", row["class"] or "unknown", confidence)
-    Console().print(table)
+    make_console().print(table)
     return exit_codes.OK
 
 
@@ -123,7 +124,7 @@ def tasks(*, store: str | None, json: bool) -> int:
             f"{row['bytes'] / 1000:,.0f}",
             "" if row.get("seconds") is None else str(row["seconds"]),
         )
-    console = Console()
+    console = make_console()
     console.print(table if rows else "nothing learned yet; begin with: stolon learn FOLDER")
     if unfinished is not None:
         console.print(f"unfinished: {unfinished}; `stolon learn` its folder again, or `stolon forget` it")
@@ -134,7 +135,7 @@ def forget(*, store: str | None, task: str) -> int:
     """Drop a task."""
     with Store.open(_folder(store), write=True) as opened:
         opened.forget(task)
-    Console().print(f"forgot {task}")
+    make_console().print(f"forgot {task}")
     return exit_codes.OK
 
 
@@ -162,7 +163,7 @@ def _learn_one(store: Store, path: Path, seed: int, console: Console) -> bool:
                 store.save()
                 return False
     _record(store, task, round(time.monotonic() - begun, 1), console)
-    return True
+    return not wish.made  # after the last epoch there was none left to look at it
 
 
 def _is_learned(store: Store, task: Task) -> bool:
@@ -205,7 +206,7 @@ def _read_images(paths: list[Path], size: int) -> torch.Tensor:
 def _progress(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TaskProgressColumn(),
