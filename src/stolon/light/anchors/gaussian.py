@@ -65,7 +65,7 @@ class GaussianConfig:
     shrinkage: float = 0.0
     prior: str = "none"
     probes: int = 32
-    unknown_quantile: float | None = 0.98
+    unknown_quantile: float | None = 0.99
     temperature: float | None = None
 
     def __post_init__(self) -> None:

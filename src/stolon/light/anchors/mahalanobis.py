@@ -54,7 +54,7 @@ class MahalanobisConfig:
     spread: float = 1.0
     task_weight: float = 1.0
     probes: int = 32
-    unknown_quantile: float | None = 0.98
+    unknown_quantile: float | None = 0.99
     temperature: float | None = None
 
     def __post_init__(self) -> None:
