@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeInt, OpenUnitInterval, PositiveInt
 
 import stolon
 from stolon.errors import StolonError
@@ -88,6 +88,12 @@ def _init(sub: ArgumentParser) -> None:
     )
     anchors = ("mahalanobis", "mahalanobis-images", "gmm")
     sub.add_argument("--anchor", choices=anchors, default="mahalanobis", help="how tasks are told apart")
+    sub.add_argument(
+        "--unknown-quantile",
+        type=OpenUnitInterval,
+        default=0.99,
+        help="share of known inputs that are kept; lower finds more inputs that belong to no task",
+    )
 
 
 def _learn(sub: ArgumentParser) -> None:

@@ -34,14 +34,23 @@ from stolon.streams import folders, images
 from stolon.tasks import Task
 
 
-def init(*, store: str | None, backbone: str, weights: str | None, anchor: Any) -> int:  # noqa: ANN401 - a choice the parser has checked
+def init(
+    *,
+    store: str | None,
+    backbone: str,
+    weights: str | None,
+    anchor: Any,  # noqa: ANN401 - a choice the parser has checked
+    unknown_quantile: float,
+) -> int:
     """Make a store with a frozen backbone."""
     folder, console = _folder(store), make_console()
     # Where there is no network the hub's client complains six times a file; our one line says it all.
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     with console.status("loading the backbone" if weights else "downloading the backbone"):
         made = pretrained(backbone, weights)
-    with Store.create(folder, made, LightweightConfig(anchor=anchor)):
+    with Store.create(
+        folder, made, LightweightConfig(anchor=anchor, anchor_settings={"unknown_quantile": unknown_quantile})
+    ):
         parameters = sum(p.numel() for p in made.module.parameters())
         console.print(
             f"made a store at {folder}\nbackbone {made.name}, {parameters:,} parameters, "
