@@ -3,10 +3,10 @@
 import inspect
 import json
 import re
+import resource
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import pytest
@@ -34,12 +34,13 @@ def code_of(kind):
 
 
 def test_help_comes_within_half_a_second():
-    """Best of a few: a busy machine is no failure."""
+    """Processor time, best of three: waiting for a busy machine is no failure of ours."""
     took_s = []
-    while not took_s or (min(took_s) >= 0.5 and len(took_s) < 6):
-        begun = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, check=True)
-        took_s.append(time.perf_counter() - begun)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert ended.stdout.startswith("usage: stolon")
     assert min(took_s) < 0.5
 
