@@ -21,7 +21,7 @@ napoleon_use_ivar = True  # autodoc describes fields of named tuples already; tw
 suppress_warnings = ["myst.header"]
 
 
-def math_as_text(app: Sphinx, tree: nodes.document, _: str) -> None:
+def math_as_text(_app: Sphinx, tree: nodes.document, _docname: str) -> None:
     """Show equations as the LaTeX they are written in.
 
     Sphinx's own ways are MathJax, which pages load from outside, and pictures, which need LaTeX installed.
