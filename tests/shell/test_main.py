@@ -131,3 +131,20 @@ def test_the_installed_command_answers_and_refuses(store, tmp_path):
 
 def test_a_refusal_of_a_process_is_one_line(warm, tmp_path):
     assert_refused(warm.run(tmp_path, "tasks", STOLON_HOME=str(tmp_path / "none")), 6, "stolon init")
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    """As in `stolon tasks | head -1`, with a command that prints more than a pipe holds."""
+    script = tmp_path / "long.py"
+    script.write_text(
+        "import sys, types\nfrom stolon.shell import main\n"
+        "long = types.ModuleType('long_output')\n"
+        "long.tasks = lambda **_: print('x' * 10_000_000) or 0\n"
+        "sys.modules['long_output'] = long\n"
+        "main._COMMANDS['tasks'] = 'long_output'\n"
+        "main.main(['tasks'])\n"
+    )
+    command = f"{sys.executable} {script} | head -c 1"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert ended.stdout == "x"
+    assert ended.stderr == ""

@@ -36,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         code = getattr(importlib.import_module(_COMMANDS[command]), command)(**vars(options))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `stolon tasks | head -1`: the reader has what it wanted. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = exit_codes.OK
     except StolonError as error:
         print(f"stolon {command}: {error}", file=sys.stderr)  # noqa: T201 - the terminal is the shell's output
         code = exit_codes.of(error)
