@@ -73,7 +73,7 @@ class Prediction:
         labels: class indices within each input's task, int64 [B]; -1 where unknown.
         classes: class names; None where unknown.
         tasks: task names; None where unknown.
-        confidence: probability that the learner gives its answer, float [B], 0 to 1.
+        confidence: probability that the learner gives its answer, float [B], 0 to 1; 0 where unknown.
     """
 
     labels: Tensor

@@ -4,7 +4,7 @@ from torch import nn
 
 from stolon.errors import BackboneError
 from stolon.light.biases import BiasSites
-from stolon.nets.backbone import Backbone
+from stolon.nets.backbone import Backbone, timm_model
 
 
 def small():
@@ -72,8 +72,5 @@ def test_the_count_of_the_papers_backbone():
     """methods.md 3.2: 50,312 biases after every convolution of timm's xception."""
     import timm
 
-    import stolon._torchvision  # noqa: F401
-
-    with torch.device("meta"):
-        module = timm.create_model("legacy_xception", pretrained=False, num_classes=0)
+    module = timm_model("timm:legacy_xception", pretrained=False, options={})
     assert BiasSites(module).total == 50_312

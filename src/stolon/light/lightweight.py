@@ -160,7 +160,7 @@ class Lightweight(Learner):
         features = self._memo.features(x)
         mapped = mapper.map(features)
         labels = torch.full((len(x),), UNKNOWN)
-        confidence = mapped.confidence.clone()
+        confidence = torch.zeros(len(x))  # stays 0 where unknown: no answer is given there
         for index, task in enumerate(mapper.tasks):
             rows = (mapped.tasks == index).nonzero().squeeze(1)
             if not len(rows):
@@ -170,7 +170,7 @@ class Lightweight(Learner):
             if len(own.biases):
                 group = self._features(x[rows], own.biases)
             share, labels[rows] = linear(group, own.weight, own.bias).softmax(1).max(1)
-            confidence[rows] *= share
+            confidence[rows] = mapped.confidence[rows] * share
         names = [mapper.tasks[i] if i >= 0 else None for i in mapped.tasks.tolist()]
         classes = [
             None if task is None else self._classes[task][label]

@@ -7,6 +7,7 @@ knowledge goes and is compared before any use.
 import hashlib
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, final
 from urllib.parse import parse_qsl
@@ -133,7 +134,8 @@ def timm_model(name: str, *, pretrained: bool, options: Mapping[str, Any]) -> nn
 
     bare = name.removeprefix("timm:")
     if not timm.is_model(bare):
-        raise SettingError(f"timm has no model {bare!r}; timm.list_models() lists them")
+        close = ", ".join(get_close_matches(bare, timm.list_models())) or "see timm's documentation"
+        raise SettingError(f"timm has no model {bare!r}; close to it: {close}")
     try:
         model: nn.Module = timm.create_model(bare, pretrained=pretrained, num_classes=0, **options)
     except TypeError as error:

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, OpenUnitInterval, PositiveInt
@@ -108,12 +109,12 @@ def _learn(sub: ArgumentParser) -> None:
     )
     sub.add_argument(
         "--biases",
-        choices=("none", "all", "pointwise"),
-        default="none",
-        help="re-tune the backbone for the task",
+        type=Literal["none", "all", "pointwise"] | None,
+        default=None,
+        help="re-tune the backbone for the task, after all layers or pointwise ones (default: as the last time)",
     )
-    sub.add_argument("--epochs", type=PositiveInt, default=100, help="of the head, at most")
-    sub.add_argument("--bias-epochs", type=PositiveInt, default=30, help="of the biases, at most")
+    sub.add_argument("--epochs", type=PositiveInt | None, default=None, help="of the head, at most")
+    sub.add_argument("--bias-epochs", type=PositiveInt | None, default=None, help="of the biases")
     sub.add_argument("--seed", type=NonNegativeInt, default=0)
 
 

@@ -63,7 +63,8 @@ def init(
 def learn(*, store: str | None, folders: list[str], seed: int, **settings: Any) -> int:  # noqa: ANN401
     """Learn each folder as one task; a task that is learned already, from the same data, is passed over."""
     console = make_console()
-    with Store.open(_folder(store), write=True, **settings) as opened:
+    given = {key: value for key, value in settings.items() if value is not None}
+    with Store.open(_folder(store), write=True, **given) as opened:
         for path in folders:
             if not _learn_one(opened, Path(path), seed, console):
                 again = shlex.join(["stolon", *sys.argv[1:]])
@@ -181,7 +182,8 @@ def _is_learned(store: Store, task: Task) -> bool:
     if store.learner.recipe(task.name)["data"] == task.digest():
         return True
     raise TaskExistsError(
-        f"task {task.name!r} is known already, from other data; rename the folder, or `stolon forget` it first"
+        f"task {task.name!r} is known already, from other data or by another seed; rename the folder, or "
+        "`stolon forget` it first"
     )
 
 
