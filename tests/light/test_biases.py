@@ -70,7 +70,5 @@ def test_a_module_without_such_layers_is_refused():
 
 def test_the_count_of_the_papers_backbone():
     """methods.md 3.2: 50,312 biases after every convolution of timm's xception."""
-    import timm
-
     module = timm_model("timm:legacy_xception", pretrained=False, options={})
     assert BiasSites(module).total == 50_312
