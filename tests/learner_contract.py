@@ -13,6 +13,7 @@ from stolon.errors import (
     DataError,
     RecipeChangedError,
     StoreDamagedError,
+    TaskError,
     TaskExistsError,
     TaskUnfinishedError,
     TaskUnknownError,
@@ -158,6 +159,80 @@ class LearnerContract:
         with pytest.raises(RecipeChangedError, match="seed"):
             self.make().load(tmp_path).learn(first, seed=1)
 
+    def test_of_two_learnings_begun_at_once_the_first_that_starts_wins(self, first, second):
+        whole, learner = self.make(), self.make()
+        list(whole.learn(first))
+        one, other = learner.learn(first), learner.learn(second)
+        next(one)
+        with pytest.raises(TaskUnfinishedError, match="'first' is under way"):
+            next(other)
+        list(one)
+        assert learner.tasks == ("first",)
+        assert_same_state(whole, learner)
+
+    def test_a_learning_ends_where_a_later_one_a_load_or_a_forget_came_since(self, first, second, tmp_path):
+        learner = self.make()
+        list(learner.learn(second))
+        learner.save(tmp_path)
+        for supersede in (
+            lambda: next(learner.learn(first)),
+            lambda: learner.load(tmp_path),
+            lambda: learner.forget("first"),
+        ):
+            learner.load(tmp_path)
+            old = learner.learn(first)
+            next(old)
+            supersede()
+            with pytest.raises(TaskError, match="has ended"):
+                next(old)
+            assert learner.tasks == ("second",)
+
+    def test_an_error_inside_an_epoch_cannot_be_saved_or_gone_on_with(self, first, second, tmp_path):
+        whole = self.make()
+        list(whole.learn(second))
+        list(whole.learn(first))
+        learner = self.make()
+        list(learner.learn(second))
+        failing = Task("first", first.classes, Failing(first.train), first.val, first.test)
+        steps = learner.learn(failing)
+        next(steps)
+        learner.save(tmp_path)
+        failing.train.fails = True
+        try:
+            list(steps)
+        except DataError:
+            with pytest.raises(TaskError, match="in the middle of an epoch"):
+                learner.save(tmp_path)
+            with pytest.raises(TaskError, match="in the middle of an epoch"):
+                learner.learn(first)
+            learner.load(tmp_path)
+            list(learner.learn(first))
+        assert_same_state(whole, learner)
+
+    def test_a_task_refused_at_its_first_step_leaves_no_trace(self, first, second):
+        whole, learner = self.make(), self.make()
+        for each in (whole, learner):
+            list(each.learn(second))
+        failing = Task("first", first.classes, Failing(first.train), first.val, first.test)
+        failing.train.fails = True
+        with pytest.raises(DataError, match="cannot be read"):
+            list(learner.learn(failing))
+        assert learner.unfinished is None
+        list(whole.learn(first))
+        list(learner.learn(first))
+        assert_same_state(whole, learner)
+
+    def test_a_forgotten_task_is_unknown_and_can_be_learned_again(self, first, second):
+        learner = self.make()
+        for task in (first, second):
+            list(learner.learn(task))
+        learner.forget("second")
+        assert learner.tasks == ("first",)
+        with pytest.raises(TaskUnknownError):
+            learner.logits(torch.zeros(1, *SHAPE), "second")
+        list(learner.learn(second))
+        assert learner.tasks == ("first", "second")
+
     def test_an_unknown_task_is_named_in_the_refusal(self, first):
         learner = self.make()
         list(learner.learn(first))
@@ -213,6 +288,32 @@ class LearnerContract:
         b = self.make()
         list(b.learn(first))
         assert_same_state(a, b)
+
+
+class Failing(Split):
+    """A split that cannot be read any more once ``fails`` is set; otherwise the given one."""
+
+    def __init__(self, base: Split) -> None:
+        self.base, self.fails = base, False
+
+    def __len__(self):
+        return len(self.base)
+
+    def batch(self, indices):
+        if self.fails:
+            raise DataError("the file cannot be read")
+        return self.base.batch(indices)
+
+    @property
+    def labels(self):
+        return self.base.labels
+
+    @property
+    def shape(self):
+        return self.base.shape
+
+    def digest(self):
+        return self.base.digest()
 
 
 def assert_same_state(a: Learner, b: Learner) -> None:

@@ -34,6 +34,7 @@ from stolon.errors import (
     RecipeChangedError,
     StolonError,
     StoreDamagedError,
+    TaskError,
     TaskExistsError,
     TaskUnfinishedError,
     TaskUnknownError,
@@ -132,6 +133,8 @@ class Learner(ABC):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._recipes: dict[str, dict[str, records.Json]] = {}
         self._unfinished: dict[str, records.Json] | None = None  # recipe of the task under way
+        self._turn: object = None  # of the generator that may go on; a later learn, load or forget ends it
+        self._is_whole = True  # False inside an epoch, and for good where an error came out of one
 
     # The verbs
 
@@ -148,14 +151,12 @@ class Learner(ABC):
             TaskUnfinishedError: the learning of another task is under way.
             RecipeChangedError: this task's learning is under way with other data, settings or platform.
             DataError: there is nothing to learn from.
+            TaskError: an earlier error came out of the middle of an epoch; load the last save, or forget the task.
         """
-        if task.name in self._classes:
-            raise TaskExistsError(f"task {task.name!r} is known already; choose another name or forget it")
         if not len(task.train):
             raise DataError(f"task {task.name!r}: expected training data, found none")
         recipe = self._recipe(task, seed)
-        if self._unfinished is not None:
-            _check_recipe(self._unfinished, recipe)
+        self._admit(recipe)
         return self._drive(task, seed, recipe)
 
     @abstractmethod
@@ -238,6 +239,18 @@ class Learner(ABC):
         """
         return self.restore(records.load(Path(folder), "learner"))
 
+    @final
+    def forget(self, task: str) -> None:
+        """Drop what is a task's own, or what there is of the unfinished one; what tasks share stays as it is.
+
+        Raises:
+            TaskUnknownError: no such task.
+        """
+        self._require(task)
+        self._abandon(task)
+        self._classes.pop(task, None)
+        self._recipes.pop(task, None)
+
     @abstractmethod
     def size(self) -> Size:
         """How large it is, learned tasks included."""
@@ -246,7 +259,12 @@ class Learner(ABC):
 
     @final
     def record(self) -> records.Record:
-        """The whole state as a value; tensors are not copied."""
+        """The whole state as a value; tensors are not copied.
+
+        Raises:
+            TaskError: an error came out of the middle of an epoch, so that the state is none that was yielded.
+        """
+        self._require_whole()
         document, groups = self._state()
         return records.Record(
             "learner",
@@ -267,19 +285,24 @@ class Learner(ABC):
         """Take on a state; see :meth:`load`."""
         document = record.document
         mine = {"method": self.name, "net": self.settings()["net"]}
-        theirs = {"method": document["method"], "net": document["settings"]["net"]}
-        if mine != theirs:
-            raise RecipeChangedError(f"saved by {theirs}, this learner is {mine}; make it as it was saved")
         try:
+            theirs = {"method": document["method"], "net": document["settings"]["net"]}
+            if mine != theirs:
+                raise RecipeChangedError(
+                    f"saved by {theirs}, this learner is {mine}; make it as it was saved"
+                )
+            classes = {str(name): tuple(found) for name, found in document["tasks"].items()}
+            shapes = {str(name): tuple(shape) for name, shape in document["shapes"].items()}
+            recipes, unfinished = dict(document["recipes"]), document["unfinished"]
             self._restore(document, record.groups)
         except StolonError:
             raise
-        except (KeyError, IndexError, RuntimeError) as error:
-            raise StoreDamagedError(f"the saved state lacks something this method needs: {error}") from error
-        self._classes = {name: tuple(classes) for name, classes in document["tasks"].items()}
-        self._shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
-        self._recipes = dict(document["recipes"])
-        self._unfinished = document["unfinished"]
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise StoreDamagedError(
+                f"the saved state lacks something this method needs: {error!r}"
+            ) from error
+        self._classes, self._shapes, self._recipes, self._unfinished = classes, shapes, recipes, unfinished
+        self._turn, self._is_whole = None, True
         return self
 
     # What a method implements
@@ -305,6 +328,9 @@ class Learner(ABC):
         Whatever can fail comes before the first change.
         """
 
+    def _drop(self, task: str) -> None:  # noqa: B027 - a method that keeps nothing of a task has nothing to drop
+        """Drop what is kept of a task, also where it is only half there; by default nothing is."""
+
     def _infer(self, x: Tensor) -> Prediction:
         """Answer without a task's name; methods that cannot say so."""
         raise TaskUnknownError(
@@ -328,12 +354,63 @@ class Learner(ABC):
             raise DataError(f"task {task!r}: expected inputs [B, {shape}], found {list(x.shape)}")
 
     @final
+    def _admit(self, recipe: Mapping[str, records.Json]) -> None:
+        """Refuse a learning that cannot begin or go on now."""
+        self._require_whole()
+        if recipe["task"] in self._classes:
+            raise TaskExistsError(
+                f"task {recipe['task']!r} is known already; choose another name or forget it"
+            )
+        if self._unfinished is not None:
+            _check_recipe(self._unfinished, recipe)
+
+    @final
     def _drive(self, task: Task, seed: int, recipe: dict[str, records.Json]) -> Iterator[Epoch]:
+        self._admit(recipe)  # again: another learning may have begun since this one was asked for
+        turn = self._turn = object()
+        is_new = self._unfinished is None
         self._unfinished = recipe
         self._shapes[task.name] = task.shape
-        yield from self._learn(task, seed)
+        steps = self._learn(task, seed)
+        while (epoch := self._step(steps, task.name, is_new=is_new)) is not None:
+            is_new = False
+            yield epoch
+            if self._turn is not turn:
+                raise TaskError(
+                    f"this learning of {task.name!r} has ended: another learn, a load or a forget came since; "
+                    "ask for a new one"
+                )
         self._classes[task.name], self._recipes[task.name] = task.classes, recipe
         self._unfinished = None
+
+    @final
+    def _step(self, steps: Iterator[Epoch], task: str, *, is_new: bool) -> Epoch | None:
+        """One step. A new task that is refused before its first yield leaves no trace."""
+        self._is_whole = False
+        try:
+            with torch.enable_grad():
+                epoch = next(steps, None)
+            self._is_whole = True
+        finally:
+            if not self._is_whole and is_new:
+                self._abandon(task)
+        return epoch
+
+    @final
+    def _abandon(self, task: str) -> None:
+        self._drop(task)
+        self._shapes.pop(task, None)
+        if task == self.unfinished:
+            self._unfinished = None
+        self._turn, self._is_whole = None, True
+
+    @final
+    def _require_whole(self) -> None:
+        if not self._is_whole:
+            raise TaskError(
+                f"the learning of {self.unfinished!r} stopped in the middle of an epoch; load what was saved "
+                "last and go on, or forget the task"
+            )
 
     def _recipe(self, task: Task, seed: int) -> dict[str, records.Json]:
         """What the result depends on; a learning goes on only where all of it is the same."""

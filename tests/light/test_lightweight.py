@@ -212,6 +212,13 @@ def test_another_backbone_is_refused_and_changes_nothing(taught, tmp_path):
     assert other.tasks == ()
 
 
+def test_anchors_fitted_otherwise_are_refused(taught, tmp_path):
+    taught[0].save(tmp_path)
+    with pytest.raises(RecipeChangedError, match="sqrt-l2"):
+        make(anchor_settings={"transform": "sqrt-l2"}).load(tmp_path)
+    assert make(anchor_settings={"unknown_quantile": 0.9}).load(tmp_path).tasks == ("first", "second")
+
+
 def test_another_kind_of_anchor_is_refused(taught, tmp_path):
     taught[0].save(tmp_path)
     with pytest.raises(RecipeChangedError, match="gmm"):
@@ -250,8 +257,8 @@ def test_normalised_images_are_refused_and_change_nothing():
     learner = make()
     with pytest.raises(DataError, match="normalize=False"):
         list(learner.learn(Task("bad", ("a", "b"), split, split, split)))
-    learner.forget("bad")
     assert learner.tasks == ()
+    assert learner.unfinished is None
 
 
 @pytest.mark.parametrize(

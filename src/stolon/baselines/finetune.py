@@ -43,7 +43,7 @@ class Finetune(Learner):
 
     def __init__(self, net: str | nn.Module, config: Training) -> None:
         super().__init__()
-        self._net, self._config = net, config
+        self._net, self._config = nets.own(net), config
         self._body: nn.Module | None = None
         self._heads: dict[str, nn.Linear] = {}
         self._fit_state: Mapping[str, Tensor] = {}
@@ -76,6 +76,13 @@ class Finetune(Learner):
             self._fit = Fit(network, self._config, task, seed, self._fit_state)
         yield from self._fit.run()
         self._fit, self._fit_state = None, {}
+
+    def _drop(self, task: str) -> None:
+        self._heads.pop(task, None)
+        if not self._heads:
+            self._body = None  # made to the shape of a task that is gone
+        if task == self.unfinished:
+            self._fit, self._fit_state = None, {}
 
     def _state(self) -> tuple[Mapping[str, Json], Mapping[str, Mapping[str, Tensor]]]:
         groups: dict[str, Mapping[str, Tensor]] = {

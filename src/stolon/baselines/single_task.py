@@ -32,7 +32,7 @@ class SingleTask(Learner):
 
     def __init__(self, net: str | nn.Module, config: Training) -> None:
         super().__init__()
-        self._net, self._config = net, config
+        self._net, self._config = nets.own(net), config
         self._networks: dict[str, nn.Sequential] = {}
         self._fit_state: Mapping[str, Tensor] = {}
         self._fit: Fit | None = None
@@ -63,6 +63,11 @@ class SingleTask(Learner):
     def _build(self, task: str, shape: tuple[int, ...], classes: int, seed: int) -> nn.Sequential:
         body = nets.build(self._net, input_shape=shape, seed=seed)
         return nn.Sequential(body, new_head(body, shape, classes, seed, task))
+
+    def _drop(self, task: str) -> None:
+        self._networks.pop(task, None)
+        if task == self.unfinished:
+            self._fit, self._fit_state = None, {}
 
     def _state(self) -> tuple[Mapping[str, Json], Mapping[str, Mapping[str, Tensor]]]:
         groups: dict[str, Mapping[str, Tensor]] = {

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import final
 
+import torch
 from torch import Tensor
 
-from stolon.errors import SettingError
+from stolon.errors import DataError, SettingError
 from stolon.light.anchors import (
     GaussianAnchor,
     GaussianConfig,
@@ -41,9 +42,7 @@ class Anchoring:
     def __init__(self, kind: str, settings: Mapping[str, Json]) -> None:
         if kind not in KINDS:
             raise SettingError(f"anchor: expected one of {', '.join(KINDS)}, found {kind!r}")
-        known = [
-            field.name for field in fields(MahalanobisConfig if kind == "mahalanobis" else GaussianConfig)
-        ]
+        known = [field.name for field in fields(GaussianConfig if kind == "gmm" else MahalanobisConfig)]
         for key in settings:
             if key not in known:
                 raise SettingError(
@@ -52,6 +51,28 @@ class Anchoring:
         self._kind = kind
         self._mahalanobis = MahalanobisConfig(**({} if kind == "gmm" else settings))
         self._gaussian = GaussianConfig(**(settings if kind == "gmm" else {}))
+
+    @property
+    def fitted_with(self) -> dict[str, Json]:
+        """What anchors that are read together must have been fitted with."""
+        if self._kind == "gmm":
+            return {
+                "anchor": self._kind,
+                "transform": self._gaussian.transform,
+                "covariance": self._gaussian.covariance,
+            }
+        return {"anchor": self._kind, "transform": self._mahalanobis.transform}
+
+    def admit(self, x: Tensor) -> None:
+        """Refuse a task, before it is learned, whose inputs [B, ...] this kind of anchor cannot hold.
+
+        Raises:
+            DataError: pictures are to be kept, and these are none.
+        """
+        if self._kind == "mahalanobis-images" and (x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3):
+            raise DataError(
+                f"expected images uint8 [B, 3, S, S] to keep as examples, found {x.dtype} {list(x.shape)}"
+            )
 
     def fit(
         self,

@@ -122,20 +122,6 @@ class Lightweight(Learner):
         config = {**dataclasses.asdict(self._config), "anchor_settings": dict(self._config.anchor_settings)}
         return {"net": self._backbone.name, **config}
 
-    def forget(self, task: str) -> None:
-        """Drop all that was learned of a task, or of the one whose learning is under way.
-
-        Raises:
-            TaskUnknownError: no such task.
-        """
-        self._require(task)
-        if task == self.unfinished:
-            self._unfinished, self._run, self._saved_run = None, None, {}
-        else:
-            del self._knowledge[task], self._classes[task], self._recipes[task]
-            self._mapper = None
-        del self._shapes[task]
-
     @torch.no_grad()
     def logits(self, x: Tensor, task: str) -> Tensor:
         """Scores [B, C] by the task's head, on features that its biases re-tuned where it has any."""
@@ -190,10 +176,11 @@ class Lightweight(Learner):
         return sites if sites.total == total else BiasSites(self._backbone.module, "pointwise")
 
     def _learn(self, task: Task, seed: int) -> Iterator[Epoch]:
+        self._anchoring.admit(task.train.batch(torch.tensor([0]))[0])
         if self._run is None:
             self._run = TaskRun(self._backbone, self._config, task, seed, self._saved_run)
         yield from self._run.run()
-        run, self._run, self._saved_run = self._run, None, {}
+        run = self._run
         anchor = self._anchoring.fit(
             run.features("train"),
             task.train.labels,
@@ -202,6 +189,12 @@ class Lightweight(Learner):
             lambda indices: task.train.batch(indices)[0],
         )
         self._knowledge[task.name] = TaskKnowledge(*run.found(), anchor)
+        self._mapper, self._run, self._saved_run = None, None, {}
+
+    def _drop(self, task: str) -> None:
+        if task == self.unfinished:
+            self._run, self._saved_run = None, {}
+        self._knowledge.pop(task, None)
         self._mapper = None
 
     def _under_way(self, task: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -227,17 +220,21 @@ class Lightweight(Learner):
                 f"learned on the backbone {theirs[:12]}, this one is {self._backbone.fingerprint[:12]} "
                 f"({self._backbone.name}); give the backbone, weights and input size it was made with"
             )
-        anchor = document["settings"]["anchor"]
-        if document["tasks"] and anchor != self._config.anchor:
-            raise RecipeChangedError(f"learned with {anchor} anchors, this learner has {self._config.anchor}")
+        saved = document["settings"]
+        theirs_fit = Anchoring(saved["anchor"], saved["anchor_settings"]).fitted_with
+        if document["tasks"] and theirs_fit != self._anchoring.fitted_with:
+            raise RecipeChangedError(
+                f"anchors were fitted with {theirs_fit}, this learner has {self._anchoring.fitted_with}"
+            )
         knowledge = {
             name.removeprefix("task:"): self._knowledge_from(tensors)
             for name, tensors in groups.items()
             if name.startswith("task:")
         }
-        self._knowledge = {task: knowledge[task] for task in document["tasks"]}
+        ordered = {task: knowledge[task] for task in document["tasks"]}
+        saved_run = {**groups["features"], **groups["run"]}
+        self._knowledge, self._saved_run = ordered, saved_run
         self._mapper, self._run = None, None
-        self._saved_run = {**groups["features"], **groups["run"]}
 
     def _knowledge_from(self, tensors: Parameters) -> TaskKnowledge:
         anchor = {k.removeprefix("anchor."): v for k, v in tensors.items() if k.startswith("anchor.")}

@@ -3,6 +3,6 @@
 A net is the part that all tasks of a network share: it maps inputs to features [B, F]; learners add heads.
 """
 
-from stolon.nets.registry import build, describe, make, names
+from stolon.nets.registry import build, describe, make, names, own
 
-__all__ = ["build", "describe", "make", "names"]
+__all__ = ["build", "describe", "make", "names", "own"]

@@ -48,6 +48,24 @@ def make(name: str, *, input_shape: tuple[int, ...] = (1, 28, 28), seed: int = 0
     raise UnknownNameError("net", name, _NAMES)
 
 
+def own(net: str | nn.Module) -> str | nn.Module:
+    """The name, checked, or a copy of the module that its giver cannot change any more.
+
+    Raises:
+        UnknownNameError: no such net.
+        SettingError: neither a name nor a module.
+    """
+    if isinstance(net, nn.Module):
+        return copy.deepcopy(net)
+    if not isinstance(net, str):
+        raise SettingError(f"net: expected a name or a module, found {type(net).__name__}")
+    if net.startswith("mlp-"):
+        _widths(net)
+    elif net not in (*_MLP, "digits-conv") and not net.startswith("timm:"):
+        raise UnknownNameError("net", net, _NAMES)
+    return net
+
+
 def build(net: str | nn.Module, *, input_shape: tuple[int, ...], seed: int) -> nn.Module:
     """A net of one's own: made by name, or a copy of the given module."""
     return make(net, input_shape=input_shape, seed=seed) if isinstance(net, str) else copy.deepcopy(net)
@@ -71,7 +89,7 @@ def feature_count(net: nn.Module, input_shape: tuple[int, ...]) -> int:
     try:
         with torch.no_grad():
             features = net.eval()(torch.zeros(1, *input_shape))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise SettingError(f"this net does not take inputs {input_shape}: {error}") from error
     finally:
         net.train(was_training)
