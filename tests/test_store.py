@@ -10,9 +10,11 @@ from tests.learner_contract import assert_same_state, toy_task
 from stolon import durable, nets, records
 from stolon.errors import (
     BackboneMismatchError,
+    SettingError,
     StoreDamagedError,
     StoreExistsError,
     StoreFullError,
+    StoreLockedError,
     StoreMissingError,
     StoreVersionError,
     TaskExistsError,
@@ -102,6 +104,32 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(folder):
     assert content(folder) == before
     with Store.open(folder, write=True):
         pass
+
+
+def test_a_store_opened_for_reading_cannot_be_changed(folder):
+    before = content(folder)
+    with Store.open(folder) as store:
+        with pytest.raises(StoreLockedError, match="opened for reading"):
+            store.forget("first")
+        with pytest.raises(StoreLockedError, match="opened for reading"):
+            list(store.learn(toy_task("second", 2)))
+    assert content(folder) == before
+
+
+def test_an_unknown_setting_is_refused(folder):
+    with pytest.raises(SettingError, match="unknown setting 'speed'"):
+        Store.open(folder, speed=3)
+
+
+def test_a_damaged_file_is_written_anew_while_the_good_bytes_are_at_hand(folder):
+    with Store.open(folder, write=True) as store:
+        blob = max((folder / "knowledge" / "tensors").iterdir(), key=lambda p: p.stat().st_size)
+        data = bytearray(blob.read_bytes())
+        data[-1] ^= 1
+        blob.write_bytes(bytes(data))
+        store.save()
+    with Store.open(folder) as store:
+        assert store.learner.tasks == ("first",)
 
 
 def test_a_refused_opening_lets_go_of_the_lock(folder):

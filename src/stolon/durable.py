@@ -23,7 +23,7 @@ def write(path: Path, data: bytes) -> None:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         with temporary.open("xb") as file:  # unlike tempfile's, readable as the user's umask says
             file.write(data)
@@ -39,6 +39,28 @@ def write(path: Path, data: bytes) -> None:
             f"cannot write {len(data):,} bytes to {path}: {error.strerror or error}; what was stored before "
             "is intact; free space or check permissions, then try again"
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, as needed, so that they survive a power cut.
+
+    Raises:
+        StoreFullError: the disk refused, or something else has that name.
+    """
+    try:
+        _make(folder)
+    except OSError as error:
+        raise StoreFullError(
+            f"cannot make the folder {folder}: {error.strerror or error}; give another place, or free space"
+        ) from error
+
+
+def _make(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

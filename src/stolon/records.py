@@ -55,10 +55,10 @@ def save(record: Record, folder: Path) -> None:
     """
     groups: dict[str, dict[str, Json]] = {}
     for name, tensors in record.groups.items():
-        data = safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()})
+        data = safetensors.torch.save(_apart(tensors))
         sha = hashlib.sha256(data).hexdigest()
         path = _blob(folder, sha)
-        if not _is_written(path, len(data)):
+        if not _is_written(path, data):
             durable.write(path, data)
         groups[name] = {"sha256": sha, "bytes": len(data)}
     body = {"format": FORMAT, "kind": record.kind, "document": dict(record.document), "groups": groups}
@@ -145,9 +145,21 @@ def _blob(folder: Path, sha: str) -> Path:
     return folder / "tensors" / f"{sha}.safetensors"
 
 
-def _is_written(path: Path, size: int) -> bool:
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors that share no memory, as safetensors wants them: layers may share their weights."""
+    seen: set[int] = set()
+    found = {}
+    for key, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        found[key] = value.clone() if place in seen else value.contiguous()
+        seen.add(place)
+    return found
+
+
+def _is_written(path: Path, data: bytes) -> bool:
+    """Whether these very bytes lie there; a damaged file is written anew while the good bytes are at hand."""
     try:
-        return path.stat().st_size == size
+        return path.read_bytes() == data
     except OSError:
         return False
 

@@ -13,16 +13,17 @@ leaves the store as it was after its last save. Copying the folder is the backup
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Self, final
 
 import filelock
 import platformdirs
 
-from stolon import records
+from stolon import durable, records
 from stolon.errors import (
     BackboneMismatchError,
+    SettingError,
     StoreDamagedError,
     StoreError,
     StoreExistsError,
@@ -112,7 +113,7 @@ class Store:
         try:
             backbone = _open_backbone(folder, backbone)
             saved = records.load(folder / "knowledge", "store")
-            config = LightweightConfig(**{**_config_of(saved.document["learner"]), **changes})
+            config = _config(saved.document["learner"], changes)
             learner = Lightweight(backbone, config).restore(
                 replace(saved, kind="learner", document=saved.document["learner"])
             )
@@ -132,6 +133,7 @@ class Store:
             RecipeChangedError: it is under way with other data, settings or platform.
             StoreFullError: the disk refused; what was saved before is intact.
         """
+        self._require_writable()
         epochs = self.learner.learn(task, seed=seed)
         return self._saving(epochs)
 
@@ -140,7 +142,12 @@ class Store:
 
         Raises:
             StoreFullError: the disk refused; what was saved before is intact.
+            StoreLockedError: this store was opened for reading, or is closed.
         """
+        if self._lock is None or not self._lock.is_locked:
+            raise StoreLockedError(
+                f"{self.folder} was opened for reading; open it with write=True to change it"
+            )
         record = self.learner.record()
         document = {"learner": record.document, "facts": self.facts}
         records.save(replace(record, kind="store", document=document), self.folder / "knowledge")
@@ -151,6 +158,7 @@ class Store:
         Raises:
             TaskUnknownError: no such task.
         """
+        self._require_writable()
         self.learner.forget(task)
         self.facts.pop(task, None)
         self.save()
@@ -161,6 +169,12 @@ class Store:
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
+
+    def _require_writable(self) -> None:
+        if self._lock is None or not self._lock.is_locked:
+            raise StoreLockedError(
+                f"{self.folder} was opened for reading; open it with write=True to change it"
+            )
 
     def _saving(self, epochs: Iterator[Epoch]) -> Iterator[Epoch]:
         saved, took = time.monotonic(), 0.0
@@ -177,7 +191,7 @@ class Store:
 def _acquire(folder: Path) -> filelock.BaseFileLock:
     lock = filelock.FileLock(folder / "LOCK")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise StoreLockedError(
@@ -221,5 +235,11 @@ def _open_backbone(folder: Path, given: Backbone | None) -> Backbone:
     return given
 
 
-def _config_of(document: Mapping[str, Json]) -> dict[str, Json]:
-    return {key: value for key, value in document["settings"].items() if key != "net"}
+def _config(document: Mapping[str, Json], changes: Mapping[str, Json]) -> LightweightConfig:
+    """The saved settings, with changes."""
+    known = [field.name for field in fields(LightweightConfig)]
+    for key in changes:
+        if key not in known:
+            raise SettingError(f"unknown setting {key!r} of a store; known are: {', '.join(known)}")
+    saved = {key: value for key, value in document["settings"].items() if key != "net"}
+    return LightweightConfig(**{**saved, **changes})

@@ -223,7 +223,13 @@ def check_name(kind: str, name: str) -> None:
     Raises:
         TaskError: the name is refused; says why.
     """
-    if not name or name != name.strip() or len(name) > MAX_NAME or not name.isprintable():
+    if (
+        not isinstance(name, str)
+        or not name
+        or name != name.strip()
+        or len(name) > MAX_NAME
+        or not name.isprintable()
+    ):
         raise TaskError(
             f"expected a {kind} name of 1 to {MAX_NAME} printable characters without spaces around it, "
             f"found {name!r}"
@@ -231,10 +237,10 @@ def check_name(kind: str, name: str) -> None:
 
 
 def to_float(x: Tensor) -> Tensor:
-    """Inputs as floats: uint8 images divided by 255, floats as they are.
+    """Inputs as 32-bit floats: uint8 images divided by 255, floats of any precision as they are.
 
     Example:
         >>> to_float(torch.tensor([0, 255], dtype=torch.uint8))
         tensor([0., 1.])
     """
-    return x.float() / 255 if x.dtype == torch.uint8 else x
+    return x.float() / 255 if x.dtype == torch.uint8 else x.float()

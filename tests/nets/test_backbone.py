@@ -2,10 +2,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stolon import nets
+from stolon import learners, nets
 from stolon.errors import BackboneError, BackboneUnavailableError, DataError, SettingError
+from stolon.nets import backbone as backbone_module
 from stolon.nets.backbone import Backbone, parse_spec, pretrained
 from stolon.nets.preprocessing import Preprocessing
+from stolon.tasks import Split, Task
 
 SPEC = "digits-conv?shape=1x8x8"
 
@@ -73,6 +75,78 @@ def test_unknown_options_are_refused(weights):
         pretrained("timm:nope")
     with pytest.raises(SettingError, match="does not take these options"):
         pretrained("timm:resnet18?nope=1", weights)
+
+
+def without_download(monkeypatch):
+    """Make timm's models with random weights where their own would be downloaded."""
+    real = backbone_module.timm_model
+    monkeypatch.setattr(
+        backbone_module, "timm_model", lambda name, **given: real(name, **{**given, "pretrained": False})
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("timm:resnet18?size=abc", "size: expected a whole number, found 'abc'"),
+        ("digits-conv?shape=axb", "shape: expected a whole number"),
+        ("timm:resnet18?output_stride=7", "does not take these options"),
+        ("timm:vit_tiny_patch16_224?size=96", "img_size=N beside size=N"),
+        ("nonsense", "unknown net 'nonsense'"),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused_before_a_store_is_made(spec, words, monkeypatch):
+    real = backbone_module.timm_model
+    monkeypatch.setattr(
+        backbone_module, "timm_model", lambda name, **given: real(name, **{**given, "pretrained": False})
+    )
+    with pytest.raises(SettingError, match=words):
+        pretrained(spec)
+
+
+def test_numeric_options_reach_the_model(monkeypatch):
+    real = backbone_module.timm_model
+    monkeypatch.setattr(
+        backbone_module, "timm_model", lambda name, **given: real(name, **{**given, "pretrained": False})
+    )
+    backbone = pretrained("timm:vit_tiny_patch16_224?size=32&img_size=32")
+    assert backbone.features(torch.zeros(1, 3, 32, 32)).shape == (1, 192)
+
+
+def test_its_giver_cannot_change_it_any_more():
+    module = nets.make("digits-conv", input_shape=(1, 8, 8))
+    backbone = Backbone(module, None, "mine")
+    x = torch.rand(2, 1, 8, 8)
+    before = backbone.features(x)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    assert torch.equal(before, backbone.features(x))
+
+
+@pytest.mark.parametrize("module", [torch.nn.Flatten(2), torch.nn.LSTM(8, 4, batch_first=True)])
+def test_what_gives_no_features_is_refused(module):
+    with pytest.raises(BackboneError, match="expected features"):
+        Backbone(module, None, "other").features(torch.rand(2, 3, 8))
+
+
+def test_volumes_and_shared_weights_are_taken(tmp_path):
+    assert Backbone(
+        torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3), torch.nn.Flatten()), None, "volumes"
+    ).features(torch.rand(1, 1, 3, 3, 3)).shape == (1, 2)
+    shared = torch.nn.Linear(6, 6)
+    learner = learners.make(
+        "lightweight",
+        net=torch.nn.Sequential(shared, torch.nn.ReLU(), shared),
+        biases="all",
+        bias_epochs=1,
+        epochs=1,
+    )
+    split = Split.of(torch.rand(8, 6), torch.arange(8) % 2)
+    list(learner.learn(Task("t", ("a", "b"), split, split, split)))
+    tuned = learners.make("finetune", net=torch.nn.Sequential(shared, torch.nn.ReLU(), shared), epochs=1)
+    list(tuned.learn(Task("t", ("a", "b"), split, split, split)))
+    tuned.save(tmp_path)
 
 
 def test_grey_images_are_widened_and_resized():

@@ -161,7 +161,10 @@ def check(experiment: Experiment) -> None:
         UnknownNameError: no such learner or stream.
         SettingError: a setting or option is unknown or does not fit; says which.
     """
-    from stolon import learners, streams
+    from stolon import learners, nets, streams
+    from stolon.light.anchoring import Anchoring
+    from stolon.light.config import LightweightConfig
+    from stolon.nets.backbone import parse_spec
 
     for learner in experiment.learners:
         config = learners.find(learner.name).Config
@@ -170,7 +173,11 @@ def check(experiment: Experiment) -> None:
         _known(where, learner.settings, known)
         parser = _parser("yaml")
         parser.add_class_arguments(config, as_positional=False)
-        _parsed(parser, lambda p=parser, s=learner.settings: p.parse_object(s), config, where)
+        found = _parsed(parser, lambda p=parser, s=learner.settings: p.parse_object(s), config, where)
+        if isinstance(found, LightweightConfig):
+            Anchoring(found.anchor, found.anchor_settings)
+        name, _ = parse_spec(learner.net)
+        nets.own(name)
     for stream in experiment.streams:
         parameters = inspect.signature(streams.find(stream.name)).parameters
         _known(

@@ -88,7 +88,11 @@ def write(
     path = Path(results)
     folder = path.parent if folder is None else Path(folder)
     records = Results(path).read()
-    title = title or (f"Experiment {records[0].experiment}" if records else "Empty results")
+    if not records:
+        raise StoreDamagedError(
+            f"expected records of an experiment in {path}, found none; is this the right file?"
+        )
+    title = title or f"Experiment {records[0].experiment}"
     parts = sections(records, extra)
     page, text = folder / "report.html", folder / "report.md"
     durable.write(page, html(title, parts).encode())

@@ -99,7 +99,7 @@ class Results:
             )
         except (ValueError, TypeError) as error:
             raise SettingError(f"{record.kind}: expected JSON values, found otherwise: {error}") from error
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self.path.parent)
         with FileLock(f"{self.path}.lock"):
             _append(self.path, line)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stolon import learners, streams
+from stolon import durable, learners, streams
 from stolon.errors import RecipeChangedError, StoreLockedError, TrialsFailedError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec, check
 from stolon.experiments.results import Record
@@ -86,7 +86,7 @@ def default_stream(spec: StreamSpec, seed: int) -> Stream:
 def _run(lab: Lab, command: str) -> Iterator[Event]:
     from filelock import FileLock, Timeout
 
-    lab.folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(lab.folder)
     lock = FileLock(lab.folder / "lock", timeout=0)
     try:
         lock.acquire()

@@ -18,7 +18,7 @@ from typing import Any, final
 
 import torch
 
-from stolon import measure, records
+from stolon import durable, measure, records
 from stolon.errors import DataError, RecipeChangedError, TaskUnknownError
 from stolon.experiments import provenance
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
@@ -103,7 +103,7 @@ def run_trial(trial: Trial, lab: Lab) -> Iterator[Record]:
     from filelock import FileLock
 
     folder = lab.folder / "trials" / trial.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(folder)
     with FileLock(folder / "lock"):  # one that was orphaned by a killed runner may still be finishing
         yield from _Run(trial, lab, folder).run()
 

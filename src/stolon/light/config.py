@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stolon.records import Json
-from stolon.settings import above, at_least, one_of, within
+from stolon.settings import above, one_of, whole, within
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class LightweightConfig:
     anchor_settings: Mapping[str, Json] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        at_least("epochs", self.epochs, 1)
-        at_least("patience", self.patience, 0)
-        at_least("batch_size", self.batch_size, 1)
+        whole("epochs", self.epochs, 1)
+        whole("patience", self.patience, 0)
+        whole("batch_size", self.batch_size, 1)
         above("learning_rate", self.learning_rate, 0)
         one_of("biases", self.biases, ("none", "all", "pointwise"))
-        at_least("bias_epochs", self.bias_epochs, 1)
+        whole("bias_epochs", self.bias_epochs, 1)
         above("bias_learning_rate", self.bias_learning_rate, 0)
         within("shift", self.shift, 0, 0.5)
         one_of("anchor", self.anchor, ("mahalanobis", "mahalanobis-images", "gmm"))

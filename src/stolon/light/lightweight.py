@@ -13,7 +13,6 @@ trained, images are shifted at random, the biases' rate is 3e-3 and falls to not
 all, no shifts; ``shift=0, bias_learning_rate=1e-3`` comes near it).
 """
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple, final
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from stolon import nets
-from stolon.errors import BackboneMismatchError, RecipeChangedError, TaskUnknownError
+from stolon.errors import BackboneMismatchError, RecipeChangedError, SettingError, TaskUnknownError
 from stolon.learner import UNKNOWN, Epoch, Learner, Prediction, Size
 from stolon.light.anchoring import Anchor, Anchoring
 from stolon.light.biases import BiasSites
@@ -126,6 +125,8 @@ class Lightweight(Learner):
     def logits(self, x: Tensor, task: str) -> Tensor:
         """Scores [B, C] by the task's head, on features that its biases re-tuned where it has any."""
         self._require(task)
+        if self._backbone.preprocessing is None:  # else any size is resized, and the rest is checked there
+            self._check_input(x, task)
         if task == self.unfinished and task not in self._knowledge:
             weight, bias, biases = self._under_way(task)
         else:
@@ -248,4 +249,6 @@ def _as_backbone(net: Backbone | nn.Module | str) -> Backbone:
         return net
     if isinstance(net, str):
         return pretrained(net)
-    return Backbone(copy.deepcopy(net), None, nets.describe(net))
+    if not isinstance(net, nn.Module):
+        raise SettingError(f"net: expected a Backbone, a module or a name, found {type(net).__name__}")
+    return Backbone(net, None, nets.describe(net))

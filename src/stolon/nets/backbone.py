@@ -4,6 +4,8 @@ Everything that is learned on its features is worthless on another's, so the fin
 knowledge goes and is compared before any use.
 """
 
+import ast
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stolon.errors import BackboneError, BackboneUnavailableError, SettingError
+from stolon.errors import BackboneError, BackboneUnavailableError, SettingError, StolonError
 from stolon.nets import registry
 from stolon.nets.preprocessing import Preprocessing
 from stolon.tasks import to_float
@@ -42,7 +44,8 @@ class Backbone:
     """
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing | None, name: str) -> None:
-        self.module = module.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        module = copy.deepcopy(module)  # its giver may train on; what was learned on it must not notice
+        self.module = _channels_last(module.eval().requires_grad_(requires_grad=False))
         self.preprocessing = preprocessing
         self.name = name
         self.fingerprint = _fingerprint(name, module, preprocessing)
@@ -59,17 +62,20 @@ class Backbone:
 
         Raises:
             DataError: these are no images that the pre-processing takes.
+            BackboneError: the module gives no features.
         """
         prepared = to_float(x) if self.preprocessing is None else self.preprocessing(x)
         if prepared.ndim == 4:
             prepared = prepared.contiguous(memory_format=torch.channels_last)
         if parameters:
-            features = functional_call(self.module, dict(parameters), (prepared,))
+            features = functional_call(self.module, dict(parameters), (prepared,), tie_weights=False)
         else:
             with torch.no_grad():
                 features = self.module(prepared)
-        pooled: Tensor = features.mean((2, 3)) if features.ndim == 4 else features
-        return pooled
+        if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+            found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise BackboneError(f"{self.name}: expected features [B, D] or maps [B, D, H, W], found {found}")
+        return features.mean((2, 3)) if features.ndim == 4 else features
 
 
 def pretrained(spec: str, weights: str | Path | Mapping[str, Tensor] | None = None) -> Backbone:
@@ -90,21 +96,25 @@ def pretrained(spec: str, weights: str | Path | Mapping[str, Tensor] | None = No
     name, options = parse_spec(spec)
     tensors = _read_weights(Path(weights)) if isinstance(weights, str | Path) else weights
     if name.startswith("timm:"):
-        size = int(options.pop("size", "0"))
-        module = timm_model(name, pretrained=weights is None, options=options)
+        size = _whole("size", options.pop("size", "0"))
+        values = {key: _value(text) for key, text in options.items()}
+        module = timm_model(name, pretrained=weights is None, options=values)
         preprocessing = _timm_preprocessing(module, size)
         classifier = str(getattr(module, "pretrained_cfg", {}).get("classifier") or "")
     else:
-        shape = tuple(int(part) for part in options.pop("shape", "1x28x28").split("x"))
+        shape = tuple(_whole("shape", part) for part in options.pop("shape", "1x28x28").split("x"))
         if options:
             raise SettingError(f"unknown option {next(iter(options))!r} in {spec!r}; known is: shape")
+        registry.own(name)  # an unknown name is refused as such
         if tensors is None:
             raise BackboneUnavailableError(f"{name} has no published weights; give a file (--weights FILE)")
         module, classifier = registry.make(name, input_shape=shape), ""
         preprocessing = Preprocessing(channels=shape[0], size=shape[-1])
     if tensors is not None:
         _load_weights(module, tensors, classifier, spec)
-    return Backbone(module, preprocessing, spec)
+    backbone = Backbone(module, preprocessing, spec)
+    _try_one_image(backbone)
+    return backbone
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
@@ -119,6 +129,43 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
         return name, dict(parse_qsl(query, strict_parsing=True)) if query else {}
     except ValueError:
         raise SettingError(f"expected NAME?key=value&key=value, found {spec!r}") from None
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """Lay convolutions out as the CPU likes them (1.4 times as fast); others stay as they are."""
+    if any(p.ndim == 5 for p in module.parameters()):  # torch refuses the format for three dimensions
+        return module
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # not in torch's stubs
+
+
+def _whole(what: str, text: str) -> int:
+    if not text.isdecimal():
+        raise SettingError(f"{what}: expected a whole number, found {text!r}")
+    return int(text)
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever the option means to timm
+    """A number, a bool or None where the text is one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _try_one_image(backbone: Backbone) -> None:
+    """Refuse a size or an option that the model only stumbles over when it sees an image."""
+    preprocessing = backbone.preprocessing
+    assert preprocessing is not None, "pretrained backbones have one"
+    size = preprocessing.size
+    try:
+        backbone.features(torch.zeros(1, preprocessing.channels, size, size))
+    except StolonError:
+        raise
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise SettingError(
+            f"{backbone.name} does not take images of {size} x {size} pixels: {error}; "
+            "some models want img_size=N beside size=N"
+        ) from error
 
 
 def timm_model(name: str, *, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
@@ -138,8 +185,8 @@ def timm_model(name: str, *, pretrained: bool, options: Mapping[str, Any]) -> nn
         raise SettingError(f"timm has no model {bare!r}; close to it: {close}")
     try:
         model: nn.Module = timm.create_model(bare, pretrained=pretrained, num_classes=0, **options)
-    except TypeError as error:
-        raise SettingError(f"{name} does not take these options {options}: {error}") from error
+    except (TypeError, ValueError, AssertionError, KeyError) as error:
+        raise SettingError(f"{name} does not take these options {dict(options)}: {error!r}") from error
     except (OSError, RuntimeError) as error:
         raise BackboneUnavailableError(
             f"the weights of {name} could not be downloaded ({type(error).__name__}); connect to the internet, "

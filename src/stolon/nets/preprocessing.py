@@ -63,7 +63,7 @@ class Preprocessing:
                 f"expected images as uint8 or as floats between 0 and 1, found {float(x.min()):.3g} to "
                 f"{float(x.max()):.3g}; leave normalisation to the backbone (streams: normalize=False)"
             )
-        return x
+        return x.float()
 
 
 def _column(values: tuple[float, ...]) -> Tensor:

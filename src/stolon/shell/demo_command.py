@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from stolon.errors import StoreExistsError
 from stolon.experiments import LearnerSpec, Results, report
 from stolon.experiments import run as run_experiment
 from stolon.experiments.demo import (
@@ -39,7 +40,7 @@ def demo(*, data: str | None, out: str, seed: int) -> int:
     for note in chosen.notes:
         console.print(f"- {note}")
     folder = Path(out)
-    shutil.rmtree(folder / "run", ignore_errors=True)  # the demo starts anew each time
+    _clear(folder / "run")
     made: dict[str, Learner] = {}
 
     def make_learner(spec: LearnerSpec) -> Learner:
@@ -57,6 +58,19 @@ def demo(*, data: str | None, out: str, seed: int) -> int:
     console.print(f"learning and asking took {taught_s:.0f} s")
     console.print(f"report: {page}", soft_wrap=True)
     return exit_codes.OK
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier demo's run: the demo starts anew each time. Nobody else's folder is touched."""
+    if not folder.exists():
+        return
+    results = folder / "results.jsonl"
+    records = Results(results).read() if results.is_file() else ()
+    if not records or records[0].experiment != "demo":
+        raise StoreExistsError(
+            f"{folder} is not an earlier demo's; give the demo another place (--out FOLDER)"
+        )
+    shutil.rmtree(folder)
 
 
 def _on_digits(seed: int, console: Console) -> Demo:

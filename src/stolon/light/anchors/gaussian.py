@@ -82,7 +82,10 @@ class GaussianConfig:
 
     @classmethod
     def as_published(cls) -> Self:
-        """25 clusters of raw features, each with its diagonal, weighted by phi times N; no "unknown"."""
+        """25 clusters of raw features, each with its diagonal; no "unknown".
+
+        Weighted by phi times N, as in the released code; Eq. 4 has phi alone (``prior="weights"``).
+        """
         return cls(
             samples_per_component=1,
             regularization=1e-6,

@@ -72,7 +72,11 @@ class MahalanobisConfig:
 
     @classmethod
     def as_published(cls) -> Self:
-        """Raw features, no shrinkage, classes alone, no "unknown"."""
+        """Raw features, no shrinkage, classes alone, no "unknown".
+
+        One difference from Eq. 5 stays: residuals of a class of n examples are scaled by sqrt(n / (n - 1)), and
+        classes of one example are left out, which keeps small classes from making the covariance too small.
+        """
         return cls(
             transform="none",
             shrinkage=0.0,
