@@ -35,6 +35,7 @@ def child(folder: Path, method: str) -> None:
         learner = learners.make(method, net="digits-conv", epochs=12, learning_rate=0.05)
     if records.exists(folder):
         learner.load(folder)
+    print("begun", flush=True)
     for task in streams.make("digits-split", seed=1)[:3]:
         if task.name in learner.tasks:
             continue
@@ -52,34 +53,36 @@ def state_hash(record) -> str:
     return sha.hexdigest()
 
 
-def run(folder: Path, method: str, kill_after_s: float | None) -> str | None:
-    """The final hash, or None where the run was killed first."""
+def run(folder: Path, method: str, kill_after_s: float | None) -> tuple[str | None, float]:
+    """The final hash, or None where the run was killed first; and seconds of learning."""
     command = [sys.executable, __file__, "--child", str(folder), "--method", method]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        out, _ = process.communicate(timeout=kill_after_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != "begun\n":
+            raise SystemExit("a run did not begin")
+        begun = time.monotonic()
+        try:
+            out, _ = process.communicate(timeout=kill_after_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None, time.monotonic() - begun
     if process.returncode:
         raise SystemExit(f"a run ended with {process.returncode}: expected 0")
-    return out.strip()
+    return out.strip(), time.monotonic() - begun
 
 
 def study(method: str, kills: int, seed: int) -> dict:
     root = Path(tempfile.mkdtemp(prefix="stolon-kill-"))
-    begun = time.monotonic()
-    whole = run(root / "whole", method, None)
-    took_s = time.monotonic() - begun
+    whole, took_s = run(root / "whole", method, None)
     dice = random.Random(seed)  # noqa: S311 - moments to kill at, no secrets
     hashes, done, finished = {whole}, 0, 0
     while done < kills:
-        folder = root / f"run-{finished}"
-        result = None
+        result, left_s = None, took_s
         while result is None:
-            # Half of a whole run at most, and never before Python itself is up: later kills find work done.
-            result = run(folder, method, dice.uniform(0.25, 0.9) * took_s if done < kills else None)
+            # The clock starts when learning does, so that no kill is wasted on Python's start.
+            moment = dice.uniform(0, 0.6 * max(left_s, 0.2)) if done < kills else None
+            result, spent_s = run(root / f"run-{finished}", method, moment)
+            left_s -= spent_s
             done += result is None
         hashes.add(result)
         finished += 1

@@ -37,7 +37,7 @@ class LightweightConfig:
     batch_size: int = 32
     learning_rate: float = 1e-3
     biases: Literal["none", "all", "pointwise"] = "none"
-    bias_epochs: int = 10
+    bias_epochs: int = 30
     bias_learning_rate: float = 3e-3
     shift: float = 0.125
     anchor: Literal["mahalanobis", "mahalanobis-images", "gmm"] = "mahalanobis"
