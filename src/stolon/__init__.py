@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stolon import learners, measure, nets, streams
     from stolon.errors import StolonError
-    from stolon.learner import Epoch, Learner, Prediction, Size
+    from stolon.learner import Learner
+    from stolon.outcomes import Epoch, Prediction, Size
     from stolon.tasks import Split, Stream, Task
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Epoch": "stolon.learner",
+    "Epoch": "stolon.outcomes",
     "Learner": "stolon.learner",
-    "Prediction": "stolon.learner",
-    "Size": "stolon.learner",
+    "Prediction": "stolon.outcomes",
+    "Size": "stolon.outcomes",
     "Split": "stolon.tasks",
     "StolonError": "stolon.errors",
     "Stream": "stolon.tasks",

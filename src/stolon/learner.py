@@ -21,7 +21,6 @@ Laws, tested for every learner by tests/learner_contract.py:
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, final
 
@@ -39,83 +38,10 @@ from stolon.errors import (
     TaskUnfinishedError,
     TaskUnknownError,
 )
+from stolon.outcomes import UNKNOWN, Epoch, Prediction, Size
 from stolon.tasks import Task
 
-UNKNOWN = -1
-"""The label of an input that belongs to no task."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One step of a learning that can be stopped after it and gone on with.
-
-    Attributes:
-        task: the name of the task that is being learned.
-        phase: what was done, such as ``"features"`` or ``"train"``.
-        number: how many steps of this phase are done, from 1.
-        total: how many there are at most.
-        loss: mean training loss, where the phase has one.
-        val_accuracy: accuracy on the validation data, 0 to 1, where it was measured.
-    """
-
-    task: str
-    phase: str
-    number: int
-    total: int
-    loss: float | None = None
-    val_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Answers for a batch of B inputs.
-
-    Attributes:
-        labels: class indices within each input's task, int64 [B]; -1 where unknown.
-        classes: class names; None where unknown.
-        tasks: task names; None where unknown.
-        confidence: probability that the learner gives its answer, float [B], 0 to 1; 0 where unknown.
-    """
-
-    labels: Tensor
-    classes: tuple[str | None, ...]
-    tasks: tuple[str | None, ...]
-    confidence: Tensor
-
-    @property
-    def known(self) -> Tensor:
-        """Whether each input belongs to any task, bool [B]."""
-        return self.labels != UNKNOWN
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a learner is.
-
-    Attributes:
-        parameters: all numbers that it stores for answering: shared and per task.
-        shared: those that all tasks use.
-        per_task: those that are a task's own, by task.
-        bytes: what they take in memory and on disk, headers aside.
-    """
-
-    parameters: int
-    shared: int
-    per_task: Mapping[str, int]
-    bytes: int
-
-    @staticmethod
-    def of(shared: Mapping[str, Tensor], per_task: Mapping[str, Mapping[str, Tensor]]) -> "Size":
-        """Count tensors."""
-        own = {task: sum(t.numel() for t in tensors.values()) for task, tensors in per_task.items()}
-        common = sum(t.numel() for t in shared.values())
-        everything = [*shared.values(), *(t for tensors in per_task.values() for t in tensors.values())]
-        return Size(
-            parameters=common + sum(own.values()),
-            shared=common,
-            per_task=own,
-            bytes=sum(t.numel() * t.element_size() for t in everything),
-        )
+__all__ = ["UNKNOWN", "Epoch", "Learner", "Prediction", "Size"]
 
 
 class Learner(ABC):
