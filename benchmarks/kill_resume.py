@@ -77,12 +77,11 @@ def study(method: str, kills: int, seed: int) -> dict:
     dice = random.Random(seed)  # noqa: S311 - moments to kill at, no secrets
     hashes, done, finished = {whole}, 0, 0
     while done < kills:
-        result, left_s = None, took_s
+        result = None
         while result is None:
             # The clock starts when learning does, so that no kill is wasted on Python's start.
-            moment = dice.uniform(0, 0.6 * max(left_s, 0.2)) if done < kills else None
-            result, spent_s = run(root / f"run-{finished}", method, moment)
-            left_s -= spent_s
+            moment = dice.uniform(0, 0.6 * took_s) if done < kills else None
+            result, _ = run(root / f"run-{finished}", method, moment)
             done += result is None
         hashes.add(result)
         finished += 1

@@ -196,6 +196,11 @@ def timm_model(name: str, *, pretrained: bool, options: Mapping[str, Any]) -> nn
 
 
 def _timm_preprocessing(module: nn.Module, size: int) -> Preprocessing:
+    """Size, mean and standard deviation as timm has them.
+
+    Not its crop: timm enlarges an image and keeps 87.5 % or so of it (xception: 333 pixels, cropped to 299);
+    here the shorter side becomes ``size``, so that nothing near the edge is lost.
+    """
     from timm.data.config import resolve_model_data_config
 
     data = resolve_model_data_config(module)
