@@ -104,7 +104,6 @@ def summary(folder: Path, label: str, nearest: float) -> dict:
     last = tasks[-1]
     confusion = np.asarray(last["confusion"], dtype=float)
     inputs = confusion.sum(1)
-    own = sum(last["size"]["per_task"].values())
     named, unnamed = np.mean(last["row"]), np.mean(last["unnamed_row"])
     return {
         "anchor": label,
@@ -121,7 +120,7 @@ def summary(folder: Path, label: str, nearest: float) -> dict:
         "unnamed_over_named": round(float(unnamed / named), 4),
         "first_task_kept": round(last["unnamed_row"][0] / tasks[0]["unnamed_row"][0], 4),
         "first_task_kept_named": round(last["row"][0] / tasks[0]["row"][0], 4),
-        "kB_per_task": round(own * last["size"]["bytes"] / last["size"]["parameters"] / 1000 / len(tasks)),
+        "kB_per_task": round(sum(last["size"]["bytes_per_task"].values()) / 1000 / len(tasks)),
         "by_task": {
             t["task"]: {
                 "named": round(a, 4),

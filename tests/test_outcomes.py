@@ -13,3 +13,4 @@ def test_a_size_counts_numbers_and_bytes_of_every_type():
     size = Size.of(shared, {"a": {"h": torch.zeros(5)}, "b": {"i": torch.zeros(6, dtype=torch.uint8)}})
     assert (size.shared, dict(size.per_task), size.parameters) == (13, {"a": 5, "b": 6}, 24)
     assert size.bytes == 12 * 4 + 8 + 5 * 4 + 6
+    assert dict(size.bytes_per_task) == {"a": 20, "b": 6}

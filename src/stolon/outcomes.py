@@ -60,13 +60,15 @@ class Size:
         parameters: all numbers that it stores for answering: shared and per task.
         shared: those that all tasks use.
         per_task: those that are a task's own, by task.
-        bytes: what they take in memory and on disk, headers aside.
+        bytes: what all of them take in memory and on disk, headers aside.
+        bytes_per_task: what those of each task take.
     """
 
     parameters: int
     shared: int
     per_task: Mapping[str, int]
     bytes: int
+    bytes_per_task: Mapping[str, int]
 
     @staticmethod
     def of(shared: Mapping[str, Tensor], per_task: Mapping[str, Mapping[str, Tensor]]) -> "Size":
@@ -78,5 +80,6 @@ class Size:
             parameters=common + sum(own.values()),
             shared=common,
             per_task=own,
-            bytes=sum(t.numel() * t.element_size() for t in everything),
+            bytes=sum(t.nbytes for t in everything),
+            bytes_per_task={task: sum(t.nbytes for t in own.values()) for task, own in per_task.items()},
         )

@@ -121,6 +121,7 @@ def test_sizes_are_the_learners(records):
         "shared": 0,
         "per_task": {f"s-{i}": 51 for i in range(3)},
         "bytes": 612,
+        "bytes_per_task": {f"s-{i}": 204 for i in range(3)},
     }
 
 

@@ -137,12 +137,7 @@ def _size(outcome: Outcome) -> measure.Stored | None:
     size = outcome.last.get("size")
     if size is None:
         return None
-    return measure.stored(
-        parameters=size["parameters"],
-        shared=size["shared"],
-        per_task=size["per_task"],
-        total_bytes=size["bytes"],
-    )
+    return measure.stored(size["bytes"], size["bytes_per_task"])
 
 
 def _own(outcome: Outcome) -> float | None:

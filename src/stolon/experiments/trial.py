@@ -205,7 +205,7 @@ class _Run:
                 "peak": peak,
                 "val_accuracy": val,
                 **unnamed,
-                "size": {**dataclasses.asdict(size), "per_task": dict(size.per_task)},
+                "size": dataclasses.asdict(size),
                 "macs": progress.macs if self._experiment.count_macs else None,
                 "answer_macs": self._answer_macs(task),
                 "seconds": progress.seconds,

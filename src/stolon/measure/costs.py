@@ -117,32 +117,24 @@ class Stored:
         return self.shared + sum(self.per_task.values())
 
 
-def stored(*, parameters: int, shared: int, per_task: Mapping[str, int], total_bytes: int) -> Stored:
-    """Bytes per task and shared, from counts of numbers and their bytes together (a learner's size).
-
-    Exact where all numbers take equally many bytes; otherwise each number is taken to have the mean size.
-    Rounding goes to the shared part, so that the parts always add up to the whole.
+def stored(total_bytes: int, per_task: Mapping[str, int]) -> Stored:
+    """Bytes per task and shared, from a learner's size.
 
     Args:
-        parameters: all numbers stored.
-        shared: those used by all tasks.
-        per_task: those of each task.
-        total_bytes: what all of them take.
+        total_bytes: what everything takes.
+        per_task: what each task's own takes.
 
     Raises:
-        SettingError: the parts do not add up to ``parameters``, or a count is negative.
+        SettingError: a count is negative, or the tasks take more than everything.
 
     Example:
-        >>> stored(parameters=30, shared=10, per_task={"a": 15, "b": 5}, total_bytes=120)
+        >>> stored(120, {"a": 60, "b": 20})
         Stored(shared=40, per_task={'a': 60, 'b': 20})
     """
-    for name, value in {"shared": shared, "total_bytes": total_bytes, **per_task}.items():
+    own = dict(per_task)
+    for name, value in {"total_bytes": total_bytes, **own}.items():
         at_least(name, value, 0)
-    if shared + sum(per_task.values()) != parameters:
-        raise SettingError(
-            f"parameters: expected {parameters}, found {shared} shared and {sum(per_task.values())} per task"
-        )
-    own = {task: count * total_bytes // parameters if parameters else 0 for task, count in per_task.items()}
+    at_least("total_bytes", total_bytes, sum(own.values()))
     return Stored(total_bytes - sum(own.values()), own)
 
 

@@ -114,7 +114,7 @@ def tasks(*, store: str | None, json: bool) -> int:
                 **opened.facts.get(name, {}),
                 "biases": bool(len(learner.knowledge(name).biases)),
                 "parameters": size.per_task[name],
-                "bytes": sum(t.nbytes for t in learner.knowledge(name).tensors().values()),
+                "bytes": size.bytes_per_task[name],
             }
             for name in learner.tasks
         ]
