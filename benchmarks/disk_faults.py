@@ -94,9 +94,8 @@ class Bench:
         self.root, self._old = root, root / "old"
         with Store.create(self._old, self._backbone, LightweightConfig(epochs=2)) as store:
             list(store.learn(task("first", 1)))
-        self.store = Store.open(self._old, backbone=self._backbone)
         shutil.copytree(self._old, root / "new")
-        self.store.folder = root / "new"
+        self.store = Store.open(root / "new", write=True, backbone=self._backbone)
         list(self.store.learn(task("second", 2)))
         self.states = {self._state(self._old): "old", self._state(root / "new"): "new"}
         assert len(self.states) == 2
@@ -131,6 +130,8 @@ class Bench:
         return self._save(f"inject={call.name}:error={error}:when={call.n}{'+' * always}")
 
     def _save(self, expression: str, log: Path | None = None) -> Ended:
+        import filelock
+
         from stolon import records
         from stolon.errors import StoreError, StoreFullError
         from stolon.store import Store
@@ -138,11 +139,16 @@ class Bench:
         folder = self.root / "trial"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self._old, folder)
+        ready, say = os.pipe()
         child = os.fork()
         if child == 0:
             status = OTHER
             try:
                 self.store.folder = folder
+                # A fork loses its parent's locks.
+                self.store._lock = filelock.FileLock(folder / "LOCK")
+                self.store._lock.acquire(timeout=0)
+                os.write(say, b"x")
                 while _errno_of_readlink("BEGIN") != errno.EXDEV:  # no tracer yet
                     time.sleep(0.001)
                 self.store.save()
@@ -152,6 +158,9 @@ class Bench:
             finally:
                 _errno_of_readlink("END")
                 os._exit(status)
+        os.read(ready, 1)  # calls are counted from when the tracer comes: let it come to a child at rest
+        os.close(ready)
+        os.close(say)
         tracer = subprocess.Popen(
             [
                 *("strace", "-qq", "-p", str(child), "-o", str(log or os.devnull)),

@@ -31,9 +31,19 @@ def small(monkeypatch):
     monkeypatch.setattr(demo_command, "on_digits", two_tasks)
 
 
+def test_a_folder_that_is_no_earlier_demos_is_left_as_it_is(run, small, tmp_path):
+    thesis = tmp_path / "demo" / "run" / "thesis.txt"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
+    ended = run("demo", "--out", tmp_path / "demo")
+    assert ended.code == 6
+    assert "not an earlier demo's" in ended.err
+    assert thesis.read_text() == "years of work"
+
+
 def test_it_starts_anew_learns_asks_draws_and_ends_by_naming_the_report(run, small, tmp_path):
     out = tmp_path / "demo"
-    Results(out / "run" / "results.jsonl").append(Record("experiment", "an earlier one"))
+    Results(out / "run" / "results.jsonl").append(Record("experiment", "demo"))
     ended = run("demo", "--out", out)
     assert ended.code == 0
     assert ended.err == ""
