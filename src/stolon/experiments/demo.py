@@ -110,7 +110,7 @@ def on_folders(data: Path, seed: int) -> Demo:
     )
     notes = (
         f"Real photographs, drawings, letters and medical images, at {SIZE} x {SIZE} pixels, one task per folder.",
-        "The frozen backbone is MobileNetV2 with weights trained on ImageNet; pictures of tiny_imagenet may be among those.",
+        "The frozen backbone is MobileNetV2, trained on ImageNet; pictures of tiny_imagenet may be among those.",
         "The learner is not told the task.",
     )
     return Demo(
