@@ -39,8 +39,8 @@ class BestFit:
 
     The best epoch is chosen on validation data (the released SKILL code chooses it on the test set), by
     cross-entropy; the start is a candidate too. With a few dozen validation images, accuracy is too coarse
-    to choose by (measured on ten sets: 75.8 % test accuracy by loss, 74.5 % by accuracy). Without validation
-    data the last epoch is kept.
+    to choose by (tried once on ten sets, one seed, not kept as a benchmark: 75.8 % test accuracy by loss, 74.5 %
+    by accuracy). Without validation data the last epoch is kept.
 
     Args:
         parameters: what is trained, by name; the tensors are copied.
