@@ -29,7 +29,7 @@ from stolon.light.biases import BiasSites
 from stolon.light.config import LightweightConfig
 from stolon.light.features import FeatureMemo
 from stolon.light.mappers import TaskMapper
-from stolon.light.task_run import TaskRun
+from stolon.light.task_run import TaskRun, below
 from stolon.nets.backbone import BATCH, Backbone, pretrained
 from stolon.records import Json
 from stolon.tasks import Task
@@ -60,7 +60,7 @@ class TaskKnowledge(NamedTuple):
 
 @final
 class Lightweight(Learner):
-    """A frozen backbone that all tasks share, and a few kilobytes per task.
+    """A frozen backbone that all tasks share, and a head, an anchor and maybe biases per task.
 
     Args:
         net: a :class:`~stolon.nets.backbone.Backbone`, a name for :func:`~stolon.nets.backbone.pretrained`
@@ -238,10 +238,8 @@ class Lightweight(Learner):
         self._mapper, self._run = None, None
 
     def _knowledge_from(self, tensors: Parameters) -> TaskKnowledge:
-        anchor = {k.removeprefix("anchor."): v for k, v in tensors.items() if k.startswith("anchor.")}
-        return TaskKnowledge(
-            tensors["head.weight"], tensors["head.bias"], tensors["biases"], self._anchoring.load(anchor)
-        )
+        anchor = self._anchoring.load(below("anchor.", tensors))
+        return TaskKnowledge(tensors["head.weight"], tensors["head.bias"], tensors["biases"], anchor)
 
 
 def _as_backbone(net: Backbone | nn.Module | str) -> Backbone:

@@ -42,8 +42,8 @@ class TaskRun:
             for part, split in self._splits.items()
         }
         self._sites = None if config.biases == "none" else BiasSites(backbone.module, config.biases)
-        self._head = self._head_fit(_below("head.", state)) if "head.epoch" in state else None
-        self._tuned = self._bias_fit(_below("biases.", state)) if "biases.epoch" in state else None
+        self._head = self._head_fit(below("head.", state)) if "head.epoch" in state else None
+        self._tuned = self._bias_fit(below("biases.", state)) if "biases.epoch" in state else None
 
     def run(self) -> Iterator[Epoch]:
         """Learn to the end; yields after every chunk of features and after every epoch."""
@@ -163,5 +163,6 @@ def _verdict(scores: Tensor, labels: Tensor) -> tuple[float, float]:
         return loss, float((scores.argmax(1) == labels).float().mean())
 
 
-def _below(prefix: str, tensors: Parameters) -> dict[str, Tensor]:
+def below(prefix: str, tensors: Parameters) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, by what comes after it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

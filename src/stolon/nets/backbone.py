@@ -132,7 +132,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
-    """Lay convolutions out as the CPU likes them (1.4 times as fast); others stay as they are."""
+    """Lay convolutions out as the CPU likes them; others stay as they are."""
     if any(p.ndim == 5 for p in module.parameters()):  # torch refuses the format for three dimensions
         return module
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # not in torch's stubs
@@ -221,7 +221,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor], classifier: str, spec: str) -> None:
     mine = module.state_dict()
-    theirs = {key: value for key, value in tensors.items() if key in mine or not _below(key, classifier)}
+    theirs = {key: value for key, value in tensors.items() if key in mine or not _is_below(key, classifier)}
     missing, extra = sorted(mine.keys() - theirs.keys()), sorted(theirs.keys() - mine.keys())
     if missing or extra:
         raise BackboneError(
@@ -238,7 +238,7 @@ def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor], classifier: 
     module.load_state_dict(theirs)
 
 
-def _below(key: str, prefix: str) -> bool:
+def _is_below(key: str, prefix: str) -> bool:
     return bool(prefix) and key.startswith(f"{prefix}.")
 
 
