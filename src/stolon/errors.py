@@ -19,6 +19,10 @@ expected, what was found and what to do. Bad input never changes state::
     │   └── BackboneUnavailableError (FileNotFoundError)   its weights are not to be had
     ├── RecipeChangedError (RuntimeError)      an unfinished training cannot go on as it was
     ├── TrialsFailedError (RuntimeError)       some trials of an experiment failed, the others are done
+    ├── ModuleRefusedError (ValueError)        a module, revocation or trust list was refused; says why by a code
+    ├── KeyFileError (ValueError)              an agent's key cannot be read, or is none
+    ├── LinkError (ConnectionError)            agents cannot talk
+    │   └── AgentUnreachableError              the agent that runs on this store does not answer
     └── StoreError (OSError)                   a folder of ours cannot be read or written
         ├── StoreMissingError (FileNotFoundError)  there is none
         ├── StoreExistsError (FileExistsError)     there is one already
@@ -132,6 +136,30 @@ class RecipeChangedError(StolonError, RuntimeError):
 
 class TrialsFailedError(StolonError, RuntimeError):
     """Some trials failed; the others are done, and the failed ones are tried again by the same command."""
+
+
+class ModuleRefusedError(StolonError, ValueError):
+    """A module, a revocation or a trust list was refused; nothing was changed.
+
+    Attributes:
+        code: why, as a stable word (:class:`stolon.sharing.codes.Code`).
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        super().__init__(f"{code}: {detail}")
+
+
+class KeyFileError(StolonError, ValueError):
+    """An agent's key file cannot be read, or holds no key."""
+
+
+class LinkError(StolonError, ConnectionError):
+    """Agents cannot talk: an endpoint cannot be opened, or settings do not fit."""
+
+
+class AgentUnreachableError(LinkError):
+    """The agent that runs on this store does not answer."""
 
 
 class StoreError(StolonError, OSError):

@@ -1,0 +1,1 @@
+"""What moves the exchange's bytes between agents."""

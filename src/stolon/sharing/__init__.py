@@ -1,0 +1,1 @@
+"""Knowledge that agents pass on: the module, its signature, the bank, the exchange."""

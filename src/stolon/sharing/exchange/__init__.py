@@ -1,0 +1,1 @@
+"""Making the banks of agents equal: a state machine without I/O, and what drives it."""
