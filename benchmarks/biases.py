@@ -16,7 +16,7 @@ import torch
 from results import FOLDER, provenance
 
 from stolon import learners
-from stolon.experiments.evaluation import evaluate
+from stolon.evaluation import evaluate
 from stolon.nets.backbone import Backbone, pretrained
 from stolon.streams import folders
 

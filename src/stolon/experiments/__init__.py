@@ -11,7 +11,7 @@ from stolon.errors import TrialsFailedError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec, check, read
 
 if TYPE_CHECKING:
-    from stolon.experiments.evaluation import evaluate
+    from stolon.evaluation import evaluate
     from stolon.experiments.results import Results
     from stolon.experiments.runner import Event, run
 

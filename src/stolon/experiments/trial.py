@@ -20,9 +20,9 @@ import torch
 
 from stolon import durable, measure, records
 from stolon.errors import DataError, RecipeChangedError, TaskUnknownError
+from stolon.evaluation import evaluate
 from stolon.experiments import provenance
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
-from stolon.experiments.evaluation import evaluate
 from stolon.experiments.progress import Progress
 from stolon.experiments.results import Record, Results
 from stolon.learner import Epoch, Learner

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from stolon.errors import ImageError, TaskExistsError
-from stolon.experiments.evaluation import evaluate
+from stolon.evaluation import evaluate
 from stolon.learner import Epoch
 from stolon.light.config import LightweightConfig
 from stolon.nets.backbone import Backbone, pretrained

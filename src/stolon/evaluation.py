@@ -1,13 +1,21 @@
-"""How well does a learner answer, with the task's name and without?"""
+"""How well is a task answered, with its name and without?"""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, Protocol, final
 
 import torch
+from torch import Tensor
 
-from stolon.learner import Learner
+from stolon.outcomes import Prediction
 from stolon.settings import at_least
 from stolon.tasks import Split, Task
+
+
+class Answers(Protocol):
+    """Whoever answers: a learner, or an agent."""
+
+    def predict(self, x: Tensor, task: str | None = None) -> Prediction:
+        """Answer a batch of inputs [B, ...]."""
 
 
 @final
@@ -25,7 +33,7 @@ class Evaluation:
 
 
 def evaluate(
-    learner: Learner,
+    learner: Answers,
     task: Task,
     *,
     named: bool = True,
