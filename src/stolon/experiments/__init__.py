@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from stolon.experiments.runner import Event, run
 
 _HOME = {
-    "Event": "runner",
-    "Results": "results",
-    "evaluate": "evaluation",
-    "run": "runner",
+    "Event": "stolon.experiments.runner",
+    "Results": "stolon.experiments.results",
+    "evaluate": "stolon.evaluation",
+    "run": "stolon.experiments.runner",
 }
 
 __all__ = [
@@ -39,4 +39,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes are of any type
     if name not in _HOME:
         raise AttributeError(f"module 'stolon.experiments' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"stolon.experiments.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)
