@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.learner_contract import LearnerContract, toy_task
@@ -283,3 +285,38 @@ def test_unknown_learners_and_nets_are_refused_with_the_known_ones():
         learners.make("magic", net="mlp-3")
     with pytest.raises(SettingError, match="unknown net"):
         list(learners.make("finetune", net="magic").learn(toy_task("t")))
+
+
+def test_local_probes_are_kept_with_the_task_and_are_none_of_its_knowledge(taught, tmp_path):
+    learner, (first, _) = taught
+    probes = learner.probes("first")
+    assert probes.dtype == torch.float16
+    assert not any("probe" in name and "anchor" not in name for name in learner.knowledge("first").tensors())
+    held_out = learner.backbone.features(first.val.batch(torch.arange(12))[0])
+    nearest = torch.cdist(probes.float(), held_out).amin(1)
+    assert len(probes) == 12
+    assert (nearest < 1e-2).all()
+    learner.save(tmp_path)
+    loaded = make().load(tmp_path)
+    assert torch.equal(loaded.probes("first"), probes)
+    learner.forget("first")
+    with pytest.raises(TaskUnknownError):
+        learner.probes("first")
+    assert set(learner.record().groups) == {"task:second", "probes:second", "features", "run"}
+
+
+def test_without_validation_data_probes_are_training_features():
+    task = toy_task("bare", 1)
+    empty = Split.of(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+    learner = make()
+    list(learner.learn(Task("bare", task.classes, task.train, empty, empty)))
+    assert len(learner.probes("bare")) == 48
+
+
+def test_a_store_of_an_earlier_version_has_no_probes_and_still_answers(taught):
+    learner, _ = taught
+    old = learner.record()
+    groups = {name: tensors for name, tensors in old.groups.items() if not name.startswith("probes:")}
+    loaded = make().restore(replace(old, groups=groups))
+    assert loaded.tasks == learner.tasks
+    assert loaded.probes("first").shape == (0, learner.knowledge("first").weight.shape[1])

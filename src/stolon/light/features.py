@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from threading import Lock
 from typing import final
 
 import torch
@@ -54,7 +55,8 @@ class FeaturePass:
 class FeatureMemo:
     """Features of inputs seen lately: an evaluation asks about the same images after every task.
 
-    Inputs are recognised by the SHA-256 of their bytes, which costs about a hundredth of a forward pass.
+    Inputs are recognised by the SHA-256 of their bytes, which costs about a hundredth of a forward pass. Several
+    threads may ask at once.
 
     Args:
         backbone: gives the features.
@@ -65,6 +67,12 @@ class FeatureMemo:
         self._backbone, self._most_bytes = backbone, most_bytes
         self._known: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes = 0
+        self._lock = Lock()
+
+    @property
+    def backbone(self) -> Backbone:
+        """What gives the features."""
+        return self._backbone
 
     def features(self, x: Tensor) -> Tensor:
         """Features [B, D] of inputs [B, ...], in batches of the one size that all of stolon uses."""
@@ -74,10 +82,17 @@ class FeatureMemo:
         sha = hashlib.sha256(f"{x.dtype}{list(x.shape)}".encode())
         sha.update(x.contiguous().view(torch.uint8).numpy().data)
         key = sha.hexdigest()
-        if key not in self._known:
-            self._known[key] = self._backbone.features(x)
-            self._bytes += self._known[key].nbytes
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        found = self._backbone.features(
+            x
+        )  # outside the lock: it takes long, and doing it twice harms nothing
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = found
+                self._bytes += found.nbytes
             while self._bytes > self._most_bytes and len(self._known) > 1:
                 self._bytes -= self._known.popitem(last=False)[1].nbytes
-        self._known.move_to_end(key)
-        return self._known[key]
+        return found

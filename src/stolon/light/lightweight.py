@@ -15,7 +15,7 @@ all, no shifts; ``shift=0, bias_learning_rate=1e-3`` comes near it).
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -23,39 +23,21 @@ from torch.nn.functional import linear
 
 from stolon import nets
 from stolon.errors import BackboneMismatchError, RecipeChangedError, SettingError, TaskUnknownError
-from stolon.learner import UNKNOWN, Epoch, Learner, Prediction, Size
-from stolon.light.anchoring import Anchor, Anchoring
-from stolon.light.biases import BiasSites
+from stolon.learner import Epoch, Learner, Prediction, Size
+from stolon.light.anchoring import Anchoring
+from stolon.light.answering import Answering, TaskKnowledge, features
 from stolon.light.config import LightweightConfig
 from stolon.light.features import FeatureMemo
 from stolon.light.mappers import TaskMapper
+from stolon.light.probes import choose
 from stolon.light.task_run import TaskRun, below
-from stolon.nets.backbone import BATCH, Backbone, pretrained
+from stolon.nets.backbone import Backbone, pretrained
 from stolon.records import Json
 from stolon.tasks import Task
 
+__all__ = ["Lightweight", "TaskKnowledge"]
+
 Parameters = Mapping[str, Tensor]
-
-
-class TaskKnowledge(NamedTuple):
-    """All that is a task's own.
-
-    Attributes:
-        weight: of the head [C, D].
-        bias: of the head [C].
-        biases: of the backbone [total], or none [0].
-        anchor: what tells the task from others.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    biases: Tensor
-    anchor: Anchor
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything by name: what is stored."""
-        head = {"head.weight": self.weight, "head.bias": self.bias, "biases": self.biases}
-        return {**head, **{f"anchor.{key}": value for key, value in self.anchor.tensors().items()}}
 
 
 @final
@@ -82,6 +64,7 @@ class Lightweight(Learner):
         self._config = config
         self._anchoring = Anchoring(config.anchor, config.anchor_settings)
         self._knowledge: dict[str, TaskKnowledge] = {}
+        self._probes: dict[str, Tensor] = {}
         self._mapper: TaskMapper | None = None  # built when first asked, from all anchors
         self._run: TaskRun | None = None
         self._saved_run: Parameters = {}
@@ -100,11 +83,22 @@ class Lightweight(Learner):
         """
         if not self._knowledge:
             raise TaskUnknownError("no task was learned yet; learn one first")
-        if self._mapper is None:
-            self._mapper = self._anchoring.mapper(
-                {name: own.anchor for name, own in self._knowledge.items()}, self._memo.features
-            )
+        self._mapper = self.answering().mapper
         return self._mapper
+
+    @property
+    def memo(self) -> FeatureMemo:
+        """The backbone's features of inputs seen lately."""
+        return self._memo
+
+    @property
+    def anchoring(self) -> Anchoring:
+        """How anchors are fitted and merged."""
+        return self._anchoring
+
+    def answering(self) -> Answering:
+        """What is answered from now: a value that learning and forgetting later on do not change."""
+        return Answering(self._memo, self._knowledge, self._classes, self._anchoring, self._mapper)
 
     def knowledge(self, task: str) -> TaskKnowledge:
         """All that is a task's own.
@@ -115,6 +109,18 @@ class Lightweight(Learner):
         if task not in self._knowledge:
             raise TaskUnknownError(f"unknown task {task!r}; learned: {', '.join(self.tasks) or 'none yet'}")
         return self._knowledge[task]
+
+    def probes(self, task: str) -> Tensor:
+        """A few features of the task's inputs that its head did not learn from, float16 [P, D]; never shared.
+
+        They are the backbone's own, untransformed, of validation data, or of training data where there are none.
+        None [0, D] for a task that an earlier version learned, which kept none.
+
+        Raises:
+            TaskUnknownError: no such task.
+        """
+        width = self.knowledge(task).weight.shape[1]
+        return self._probes.get(task, torch.zeros(0, width, dtype=torch.float16))
 
     def settings(self) -> Mapping[str, Json]:
         """The backbone and how tasks are learned."""
@@ -129,9 +135,8 @@ class Lightweight(Learner):
             self._check_input(x, task)
         if task == self.unfinished and task not in self._knowledge:
             weight, bias, biases = self._under_way(task)
-        else:
-            weight, bias, biases, _ = self._knowledge[task]
-        return linear(self._features(x, biases), weight, bias)
+            return linear(features(self._memo, x, biases), weight, bias)
+        return self.answering().logits(x, task)
 
     def size(self) -> Size:
         """The backbone, and each task's head, biases and anchor."""
@@ -140,41 +145,9 @@ class Lightweight(Learner):
             {task: own.tensors() for task, own in self._knowledge.items()},
         )
 
-    @torch.no_grad()
     def _infer(self, x: Tensor) -> Prediction:
-        """Each image passes the backbone once, and once more only where its task has biases."""
-        mapper = self.mapper
-        features = self._memo.features(x)
-        mapped = mapper.map(features)
-        labels = torch.full((len(x),), UNKNOWN)
-        confidence = torch.zeros(len(x))  # stays 0 where unknown: no answer is given there
-        for index, task in enumerate(mapper.tasks):
-            rows = (mapped.tasks == index).nonzero().squeeze(1)
-            if not len(rows):
-                continue
-            own = self._knowledge[task]
-            group = features[rows]
-            if len(own.biases):
-                group = self._features(x[rows], own.biases)
-            share, labels[rows] = linear(group, own.weight, own.bias).softmax(1).max(1)
-            confidence[rows] = mapped.confidence[rows] * share
-        names = [mapper.tasks[i] if i >= 0 else None for i in mapped.tasks.tolist()]
-        classes = [
-            None if task is None else self._classes[task][label]
-            for task, label in zip(names, labels.tolist(), strict=True)
-        ]
-        return Prediction(labels, tuple(classes), tuple(names), confidence)
-
-    def _features(self, x: Tensor, biases: Tensor) -> Tensor:
-        if not len(biases):
-            return self._memo.features(x)
-        parameters = self._sites_of(len(biases)).parameters(biases)
-        return torch.cat([self._backbone.features(part, parameters) for part in x.split(BATCH)])
-
-    def _sites_of(self, total: int) -> BiasSites:
-        """The sites that so many biases belong to; a task may have been learned with either kind."""
-        sites = BiasSites(self._backbone.module, "all")
-        return sites if sites.total == total else BiasSites(self._backbone.module, "pointwise")
+        _ = self.mapper  # made once, and kept
+        return self.answering().predict(x)
 
     def _learn(self, task: Task, seed: int) -> Iterator[Epoch]:
         self._anchoring.admit(task.train.batch(torch.tensor([0]))[0])
@@ -190,12 +163,15 @@ class Lightweight(Learner):
             lambda indices: task.train.batch(indices)[0],
         )
         self._knowledge[task.name] = TaskKnowledge(*run.found(), anchor)
+        part, labels = ("val", task.val.labels) if len(task.val) else ("train", task.train.labels)
+        self._probes[task.name] = choose(run.features(part), labels, seed)
         self._mapper, self._run, self._saved_run = None, None, {}
 
     def _drop(self, task: str) -> None:
         if task == self.unfinished:
             self._run, self._saved_run = None, {}
         self._knowledge.pop(task, None)
+        self._probes.pop(task, None)
         self._mapper = None
 
     def _under_way(self, task: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -207,7 +183,10 @@ class Lightweight(Learner):
         return {**super()._recipe(task, seed), "backbone": self._backbone.fingerprint}
 
     def _state(self) -> tuple[Mapping[str, Json], Mapping[str, Parameters]]:
-        groups = {f"task:{task}": own.tensors() for task, own in self._knowledge.items()}
+        groups: dict[str, Parameters] = {
+            **{f"task:{task}": own.tensors() for task, own in self._knowledge.items()},
+            **{f"probes:{task}": {"features": rows} for task, rows in self._probes.items()},
+        }
         run = self._saved_run if self._run is None else self._run.state()
         # Features are a group of their own: they do not change any more, so they are not written again.
         groups["features"] = {key: value for key, value in run.items() if key.startswith("features.")}
@@ -233,8 +212,11 @@ class Lightweight(Learner):
             if name.startswith("task:")
         }
         ordered = {task: knowledge[task] for task in document["tasks"]}
+        probes = {
+            task: groups[f"probes:{task}"]["features"] for task in ordered if f"probes:{task}" in groups
+        }
         saved_run = {**groups["features"], **groups["run"]}
-        self._knowledge, self._saved_run = ordered, saved_run
+        self._knowledge, self._probes, self._saved_run = ordered, probes, saved_run
         self._mapper, self._run = None, None
 
     def _knowledge_from(self, tensors: Parameters) -> TaskKnowledge:
