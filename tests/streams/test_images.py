@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.streams.making import picture, png_of_size
 
+from stolon import pictures
 from stolon.errors import ImageError, SettingError
 from stolon.streams import images
 
@@ -189,7 +190,10 @@ def test_a_damaged_file_gives_pixels_or_an_image_error(form, position, bytes_):
     assert outcome(bytes(data)) in ("pixels", "refused")
 
 
-@given(st.sampled_from([b"", *images._MAGIC, b"RIFF\x40\0\0\0WEBP", b"P6 5 5 255 "]), st.binary(max_size=200))
+@given(
+    st.sampled_from([b"", *pictures.MAGIC.values(), b"RIFF\x40\0\0\0WEBP", b"P6 5 5 255 "]),
+    st.binary(max_size=200),
+)
 def test_made_up_files_give_an_image_error_or_pixels(magic, rest):
     assert outcome(magic + rest) in ("pixels", "refused")
 

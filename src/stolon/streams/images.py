@@ -11,56 +11,35 @@ JPEGs much larger than ``size`` are decoded at half, quarter or eighth scale, ne
 import hashlib
 import os
 import stat
-import struct
-import threading
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from stolon import settings
-from stolon.errors import ImageError, SettingError
+from stolon import pictures, settings
+from stolon.errors import ImageError
+from stolon.pictures import FORMATS, MAX_PIXELS, MAX_SIZE, RECIPE, check_size, printable
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM")
-"""The formats that are tried; Pillow knows over forty, most of which few people have looked at."""
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MAX_SIZE",
+    "RECIPE",
+    "check_size",
+    "decode",
+    "decode_many",
+    "empty",
+    "printable",
+    "read_many",
+    "usable_cores",
+]
 
 MAX_BYTES = 64 * 2**20
 """Largest file, in bytes."""
 
-MAX_PIXELS = 25_000_000
-"""Largest picture, in pixels; 10 kB can hold 81 megapixels, which take 400 MB as RGB."""
-
-MAX_SIZE = 2048
-"""Largest ``size``, in pixels."""
-
-RECIPE = "rgb8/bicubic/centre/1"
-"""Names how pixels are made from files; part of the digest of data read from files."""
-
-# Pillow documents OSError. Damaged and made-up files raise these as well, from its parsers' insides.
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError,
-    AssertionError, RuntimeError, NotImplementedError, MemoryError, struct.error, zlib.error,
-)  # fmt: skip
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"P5", b"P6")
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # by EXIF orientation
 _CHUNK = 16  # pictures per piece of work
 
 
@@ -81,8 +60,8 @@ def decode(image: str | Path | bytes, size: int) -> Tensor:
     """
     check_size(size)
     if isinstance(image, bytes):
-        return torch.from_numpy(_square(image, size, "image"))
-    return torch.from_numpy(_square(_read(Path(image)), size, printable(image)))
+        return torch.from_numpy(pictures.square(image, size, "image"))
+    return torch.from_numpy(pictures.square(_read(Path(image)), size, printable(image)))
 
 
 def decode_many(paths: Sequence[str | Path], size: int, *, workers: int = 0) -> Tensor:
@@ -132,7 +111,7 @@ def read_many(
     def one(index: int) -> str | ImageError:
         try:
             data = _read(paths[index])
-            pixels = _square(data, size, printable(paths[index]))
+            pixels = pictures.square(data, size, printable(paths[index]))
         except ImageError as error:
             return error
         if target is not None:
@@ -141,7 +120,7 @@ def read_many(
 
     pieces = [range(start, min(start + _CHUNK, len(paths))) for start in range(0, len(paths), _CHUNK)]
     threads = min(workers or usable_cores(), len(pieces))
-    with _quiet_pillow():
+    with pictures.quiet_pillow():
         if threads <= 1:
             return [one(index) for index in range(len(paths))]
         # Threads, not processes: Pillow and hashlib release the GIL while they work, pixels land in place,
@@ -150,25 +129,9 @@ def read_many(
             return [answer for piece in pool.map(lambda p: [one(i) for i in p], pieces) for answer in piece]
 
 
-def printable(path: str | Path) -> str:
-    """A path as it can be shown anywhere: control characters and bytes that are no text are escaped."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
 def usable_cores() -> int:
     """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_size(size: int) -> None:
-    """Refuse a size that is no whole number from 1 to 2048.
-
-    Raises:
-        SettingError: it is not.
-    """
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
-        raise SettingError(f"size: expected a whole number of pixels from 1 to {MAX_SIZE}, found {size!r}")
 
 
 def _read(path: Path) -> bytes:
@@ -193,135 +156,3 @@ def _read(path: Path) -> bytes:
             "image too large",
         )
     return data
-
-
-def _square(data: bytes, size: int, name: str) -> NDArray[np.uint8]:
-    """Pixels [3, size, size] of a file's content."""
-    try:
-        with _quiet_pillow(), Image.open(BytesIO(data), formats=FORMATS) as image:
-            _check_header(image, name)
-            pixels: NDArray[np.uint8] = np.asarray(_upright_square(image, size, name))
-            return np.array(pixels.transpose(2, 0, 1), order="C")  # a copy of its own, writable
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"{name}: expected at most {MAX_PIXELS / 1e6:.0f} megapixels, found far more ({error}); remove "
-            "it or save it smaller",
-            "image too large",
-        ) from error
-    except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
-        if data.startswith(_MAGIC):
-            raise ImageError(
-                f"{name}: expected a whole image, found only the beginning of one ({len(data):,} bytes); "
-                "replace or remove it"
-            ) from error
-        found = "an empty file" if not data else f"{len(data):,} bytes beginning {data[:8]!r}"
-        raise ImageError(
-            f"{name}: expected an image ({known}), found {found}; remove it, or save it as one of these",
-            "not an image",
-        ) from error
-    except _DECODER_ERRORS as error:
-        raise ImageError(
-            f"{name}: expected a whole image, found a damaged one ({str(error) or type(error).__name__}); "
-            "replace or remove it"
-        ) from error
-
-
-def _check_header(image: Image.Image, name: str) -> None:
-    """Refuse by what the header says, before anything is decoded."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{name}: expected at most {MAX_PIXELS / 1e6:.0f} megapixels, found {width}x{height} "
-            f"({width * height / 1e6:.0f} megapixels); save it smaller",
-            "image too large",
-        )
-    # Many cameras append a preview to a JPEG (format MPO); its first picture is the picture.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ImageError(
-            f"{name}: expected one picture, found an animation; save the frame that is meant", "animation"
-        )
-
-
-def _upright_square(image: Image.Image, size: int, name: str) -> Image.Image:
-    image.draft(None, (2 * size, 2 * size))  # JPEG only: skips work, but reads every byte all the same
-    image.load()
-    turn = _TURNS.get(_orientation(image.info.get("exif")))
-    plain = _resizable(image, name)
-    side = min(plain.size)
-    left, top = (plain.width - side) / 2, (plain.height - side) / 2
-    # The square is cut out while scaling: scaling first would turn 1x25,000,000 pixels into a bomb.
-    square = plain.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    if square.mode in ("RGBA", "LA"):
-        paper = Image.new("RGBA", square.size, "white")
-        square = Image.alpha_composite(paper, square.convert("RGBA"))
-    square = square.convert("RGB")
-    return square if turn is None else square.transpose(turn)
-
-
-def _resizable(image: Image.Image, name: str) -> Image.Image:
-    """The image in a mode whose values can be averaged: L, LA, RGB, RGBA or CMYK with 8 bits."""
-    mode = image.mode
-    if mode == "I" or mode.startswith("I;16"):  # Pillow's own conversion cuts 16 bits off at 255
-        values = np.asarray(image).astype(np.float32)
-        return Image.fromarray((values.clip(0, 65535) / 257 + 0.5).astype(np.uint8))
-    if mode == "F":
-        raise ImageError(f"{name}: expected 8 or 16 bits per value, found floating point; save it as PNG")
-    if "transparency" in image.info or mode in ("PA", "La", "RGBa"):
-        return image.convert("RGBA")
-    if mode == "1":
-        return image.convert("L")
-    return image if mode in ("L", "LA", "RGB", "RGBA", "CMYK") else image.convert("RGB")
-
-
-def _orientation(exif: Any) -> int:  # noqa: ANN401 - whatever a file's metadata decode to
-    """The EXIF orientation, 1 (upright) where there is none or it cannot be made out.
-
-    Read here because Pillow's reader walks all of the metadata and warns or fails on any damage, which
-    cameras and editors leave often enough, while the pixels are well.
-    """
-    if not isinstance(exif, bytes):
-        return 1
-    body = exif.removeprefix(b"Exif\x00\x00")
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(body[:4])
-    if order is None or len(body) < 8:
-        return 1
-    (start,) = struct.unpack_from(f"{order}I", body, 4)
-    if start + 2 > len(body):
-        return 1
-    (count,) = struct.unpack_from(f"{order}H", body, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(body) - 11), 12):
-        tag, kind, amount, value = struct.unpack_from(f"{order}HHIH", body, entry)
-        if (tag, kind, amount) == (0x0112, 3, 1):
-            return int(value)
-    return 1
-
-
-_QUIET = ExitStack()
-_QUIET_LOCK = threading.Lock()
-_quiet_users = 0
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Ignore Pillow's warnings about metadata, and make its warning about bombs an error.
-
-    ``warnings.catch_warnings`` swaps a global list and is unsafe where threads overlap; so the first one
-    in swaps it, and the last one out swaps it back.
-    """
-    global _quiet_users  # noqa: PLW0603 - the state that is shared is the interpreter's list of filters
-    with _QUIET_LOCK:
-        if _quiet_users == 0:
-            _QUIET.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-        _quiet_users += 1
-    try:
-        yield
-    finally:
-        with _QUIET_LOCK:
-            _quiet_users -= 1
-            if _quiet_users == 0:
-                _QUIET.close()
