@@ -20,7 +20,9 @@ from stolon import durable
 from stolon.errors import KeyFileError, StoreFullError
 from stolon.sharing.codes import Code, Refused
 
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
+HEX: Final = re.compile(r"[0-9a-f]{64}")
+"""The form of every key, digest and id."""
+
 _SEED: Final = re.compile(rb"([0-9a-f]{64})\n?")
 
 
@@ -116,7 +118,7 @@ def check_public(public: object) -> Refused | None:
         >>> check_public("00" * 32).code
         <Code.WEAK_KEY: 'weak-key'>
     """
-    if not isinstance(public, str) or _HEX.fullmatch(public) is None:
+    if not isinstance(public, str) or HEX.fullmatch(public) is None:
         return Refused(
             Code.MALFORMED, f"a key has 64 lower-case hexadecimal characters, not {str(public)[:80]!r}"
         )

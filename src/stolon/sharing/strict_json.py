@@ -84,6 +84,52 @@ def dumps(value: Json) -> bytes:
     return text.encode()
 
 
+def fields(value: Json, *names: str) -> dict[str, Json]:
+    """The value as an object of exactly these keys.
+
+    Raises:
+        JsonError: it is something else, a key is missing, or there is one more.
+    """
+    if not isinstance(value, dict) or set(value) != set(names):
+        raise JsonError(f"expected an object of exactly {', '.join(names)}")
+    return value
+
+
+def text(value: Json, form: re.Pattern[str] | None = None) -> str:
+    """The value as a text, all of which matches ``form``.
+
+    Raises:
+        JsonError: it is something else.
+    """
+    if not isinstance(value, str) or (form is not None and form.fullmatch(value) is None):
+        raise JsonError(
+            f"expected a text{'' if form is None else f' of the form {form.pattern}'}, found {str(value)[:80]!r}"
+        )
+    return value
+
+
+def texts(value: Json, form: re.Pattern[str] | None = None) -> tuple[str, ...]:
+    """The value as a list of texts, all of which match ``form``.
+
+    Raises:
+        JsonError: it is something else.
+    """
+    if not isinstance(value, list):
+        raise JsonError(f"expected a list of texts, found {str(value)[:80]!r}")
+    return tuple(text(entry, form) for entry in value)
+
+
+def whole(value: Json, least: int, most: int) -> int:
+    """The value as an integer within bounds; true and false are none.
+
+    Raises:
+        JsonError: it is something else.
+    """
+    if type(value) is not int or not least <= value <= most:
+        raise JsonError(f"expected an integer from {least} to {most}, found {str(value)[:80]!r}")
+    return value
+
+
 def _check_depth(data: bytes, most: int) -> None:
     depth = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):
