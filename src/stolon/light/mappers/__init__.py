@@ -1,7 +1,7 @@
 """Task mappers: which task is an input from? Told from anchors, the same in whatever order they came."""
 
-from stolon.light.mappers.base import Mapped, TaskMapper
+from stolon.light.mappers.base import Mapped, Nearness, Samples, TaskMapper
 from stolon.light.mappers.gaussian import GaussianMapper
 from stolon.light.mappers.mahalanobis import MahalanobisMapper
 
-__all__ = ["GaussianMapper", "MahalanobisMapper", "Mapped", "TaskMapper"]
+__all__ = ["GaussianMapper", "MahalanobisMapper", "Mapped", "Nearness", "Samples", "TaskMapper"]

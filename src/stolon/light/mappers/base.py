@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple, final
+from typing import NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
 
 from stolon.errors import DataError
 from stolon.light.anchors import values
-from stolon.light.mappers.calibration import Calibration, evidence
+from stolon.light.mappers.calibration import Calibration, calibrate, evidence
 from stolon.tasks import check_name
 
 
@@ -27,6 +27,44 @@ class Mapped(NamedTuple):
     known: Tensor
 
 
+class Decides(Protocol):
+    """The settings of the decision, which every anchor's configuration has."""
+
+    @property
+    def unknown_quantile(self) -> float | None:
+        """Share of known inputs to keep within the thresholds; None: no thresholds."""
+
+    @property
+    def temperature(self) -> float | None:
+        """What divides scores; None: it is fitted."""
+
+
+class Nearness(NamedTuple):
+    """How near inputs are to every task.
+
+    Attributes:
+        scores: of every task [B, T], higher is nearer.
+        margins: how far each input lies within the thresholds [B]; below 0 it is unknown.
+    """
+
+    scores: Tensor
+    margins: Tensor
+
+
+class Samples(NamedTuple):
+    """Samples that anchors brought, as a mapper sees them that was not fitted to them.
+
+    Attributes:
+        owner: the task that each is from [n], a position in :attr:`TaskMapper.tasks`.
+        scores: of every task [n, T].
+        margins: as in :class:`Nearness` [n].
+    """
+
+    owner: Tensor
+    scores: Tensor
+    margins: Tensor
+
+
 class TaskMapper(ABC):
     """Names the task of an input by its distance to anchors; an immutable value.
 
@@ -40,6 +78,7 @@ class TaskMapper(ABC):
     _dimensions: int
     _transform: str
     _calibration: Calibration
+    _samples: Samples
 
     @property
     @final
@@ -52,6 +91,30 @@ class TaskMapper(ABC):
     def temperature(self) -> float:
         """What scores are divided by before they become probabilities."""
         return self._calibration.temperature
+
+    @property
+    @final
+    def samples(self) -> Samples:
+        """What thresholds and temperature were fitted to: held-out samples and examples, each left out in turn.
+
+        A task that brought neither has its class or component means here, which it was fitted to.
+        """
+        return self._samples
+
+    @torch.no_grad()
+    @final
+    def nearness(self, features: Tensor) -> Nearness:
+        """Scores and margins at once.
+
+        Args:
+            features: raw features of the frozen backbone [B, D].
+
+        Raises:
+            DataError: not finite floats [B, D].
+        """
+        x = self._prepare(features)
+        scores = self._best(self._parts(x))
+        return Nearness(scores, self._margins(x, scores))
 
     @torch.no_grad()
     @final
@@ -98,13 +161,43 @@ class TaskMapper(ABC):
         Raises:
             DataError: not finite floats [B, D].
         """
-        x = self._prepare(features)
-        return self._margins(x, self._best(self._parts(x)))
+        return self.nearness(features).margins
 
     @final
     def _margins(self, x: Tensor, scores: Tensor) -> Tensor:
-        inside = evidence(scores.amax(1), self._background(x)) - self._calibration.thresholds
+        return self._inside(scores, self._background(x))
+
+    @final
+    def _inside(self, scores: Tensor, background: Tensor) -> Tensor:
+        inside = evidence(scores.amax(1), background) - self._calibration.thresholds
         return (inside / self._calibration.spreads).amin(1)
+
+    @final
+    def _calibrate(
+        self,
+        scores: Tensor,
+        background: Tensor,
+        owner: Tensor,
+        means: Tensor,
+        config: Decides,
+    ) -> None:
+        """Set thresholds and temperature from samples [n], and keep how they are seen.
+
+        Args:
+            scores: of every task [n, T].
+            background: log density around the middle of all tasks [n].
+            owner: the task of each [n].
+            means: of classes or components [K, D]: samples of tasks that brought none.
+            config: the decision's settings.
+        """
+        self._calibration = calibrate(scores, background, owner, config.unknown_quantile, config.temperature)
+        bare = (owner.bincount(minlength=len(self._names)) == 0)[self._owner]
+        if bool(bare.any()):
+            x = means[bare].float()
+            scores = torch.cat([scores, self._best(self._parts(x))])
+            background = torch.cat([background, self._background(x)])
+            owner = torch.cat([owner, self._owner[bare]])
+        self._samples = Samples(owner, scores, self._inside(scores, background))
 
     @abstractmethod
     def _background(self, x: Tensor) -> Tensor:

@@ -66,10 +66,16 @@ def calibrate(
 
 
 def _temperature(scores: Tensor, owner: Tensor) -> float:
-    grid = torch.logspace(-1, 3, 81, dtype=torch.float64).tolist()
+    grid: list[float] = torch.logspace(-1, 3, 81, dtype=torch.float64).tolist()
     smoothing = 2 / (len(owner) + 2)
-    losses = [
-        float(torch.nn.functional.cross_entropy(scores.double() / tau, owner, label_smoothing=smoothing))
-        for tau in grid
-    ]
-    return float(grid[min(range(len(grid)), key=losses.__getitem__)])
+    exact = scores.double()
+
+    def loss(i: int) -> float:
+        return float(torch.nn.functional.cross_entropy(exact / grid[i], owner, label_smoothing=smoothing))
+
+    # convex in 1 / temperature: 14 of the 81 tell where it is least
+    low, high = 0, len(grid) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if loss(middle) <= loss(middle + 1) else (middle + 1, high)
+    return grid[low]

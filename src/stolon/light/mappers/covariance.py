@@ -16,10 +16,13 @@ def ledoit_wolf(residuals: Tensor) -> float:
         0.0
     """
     r = residuals.double()
+    return _share(r, r.T @ r / len(r))
+
+
+def _share(r: Tensor, sample: Tensor) -> float:
+    """The same of float64 rows whose second moments [D, D] are known."""
     n, d = r.shape
-    # the smaller of the two Gram matrices has the same Frobenius norm
-    gram = r.T @ r if n >= d else r @ r.T
-    norm = float((gram / n).square().sum())
+    norm = float(sample.square().sum())
     squares = r.square().sum(1)
     delta = norm - float(squares.mean()) ** 2 / d
     beta = max(0.0, (float(squares.square().mean()) - norm) / n)
@@ -36,8 +39,8 @@ def within(residuals: Tensor, shrinkage: float | str) -> tuple[Tensor, float]:
     eye = torch.eye(d, dtype=torch.float64, device=r.device)
     if not n or not bool(r.any()):
         return eye, 0.0
-    share = ledoit_wolf(r) if isinstance(shrinkage, str) else shrinkage
     sample = r.T @ r / n
+    share = _share(r, sample) if isinstance(shrinkage, str) else shrinkage
     return (1 - share) * sample + share * sample.diagonal().mean() * eye, (1 - share) / n
 
 

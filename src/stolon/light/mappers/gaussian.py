@@ -22,7 +22,6 @@ from torch import Tensor
 from stolon.light.anchors.gaussian import GaussianAnchor, GaussianConfig
 from stolon.light.mappers import covariance
 from stolon.light.mappers.base import Parts, TaskMapper, common
-from stolon.light.mappers.calibration import calibrate
 
 
 @final
@@ -75,7 +74,7 @@ class GaussianMapper(TaskMapper):
         whose = torch.cat([torch.full((len(a.probes),), t) for t, a in enumerate(ordered)]).to(means.device)
         rows = self._best(self._parts(probes))
         around = self._background(probes)
-        self._calibration = calibrate(rows, around, whose, config.unknown_quantile, config.temperature)
+        self._calibrate(rows, around, whose, means, config)
 
     @torch.no_grad()
     def responsibilities(self, features: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ from torch import Tensor
 from stolon.light.anchors.mahalanobis import MahalanobisAnchor, MahalanobisConfig
 from stolon.light.mappers import covariance
 from stolon.light.mappers.base import Parts, TaskMapper, common
-from stolon.light.mappers.calibration import calibrate
 
 
 @final
@@ -83,20 +82,23 @@ class MahalanobisMapper(TaskMapper):
 
         gamma = config.task_weight
         centres = (means + gamma * middles[self._owner]) / (1 + gamma)
-        apart = ((means - middles[self._owner]) @ whiten).square().sum(1)
-        offsets = -gamma / (1 + gamma) ** 2 * apart / 2
+        away = (means - middles[self._owner]) @ whiten
+        offsets = -gamma / (1 + gamma) ** 2 * away.square().sum(1) / 2
         self._densities = Parts(centres, offsets, whiten)
 
-        own = _Own(means, middles[self._owner], counts, self._sizes(counts), gamma, whiten)
-        left_out, around = _left_out(self._densities, examples, residuals @ whiten, weight, labels, own)
+        # (x - mean) W and (x - middle) W out of x W, which is the one product as large as the examples
+        z = self._densities.whiten(examples)
+        from_middle = z - self._densities.whiten(middles)[self._owner[labels]]
+        own = _Own(from_middle - away[labels], from_middle, n, self._sizes(counts)[labels], gamma)
+        left_out, around = _left_out(self._densities, z, own, weight, labels)
         probes = torch.cat([a.probes.float() for a in ordered])
         whose = torch.cat([torch.full((len(a.probes),), t) for t, a in enumerate(ordered)]).to(means.device)
-        self._calibration = calibrate(
+        self._calibrate(
             torch.cat([self._best(left_out.float()), self._best(self._parts(probes))]),
             torch.cat([around.float(), self._background(probes)]),
             torch.cat([self._owner[labels], whose]),
-            config.unknown_quantile,
-            config.temperature,
+            means,
+            config,
         )
 
     def _sizes(self, counts: Tensor) -> Tensor:
@@ -112,31 +114,40 @@ class MahalanobisMapper(TaskMapper):
 
 
 class _Own(NamedTuple):
-    """Distances of samples to their own class and task, as if these had been made without them."""
+    """Distances of samples to their own class and task, as if these had been made without them.
 
-    means: Tensor
-    middles: Tensor
+    Attributes:
+        from_class: whitened difference of each sample from its class mean [n, D].
+        from_middle: and from its task's mean [n, D].
+        counts: samples of its class [n].
+        sizes: samples of its task [n].
+        gamma: weight of the second distance.
+    """
+
+    from_class: Tensor
+    from_middle: Tensor
     counts: Tensor
     sizes: Tensor
     gamma: float
-    whiten: Tensor
 
-    def __call__(self, x: Tensor, labels: Tensor, residuals: Tensor, gain: Tensor) -> Tensor:
+    @property
+    def residuals(self) -> Tensor:
+        """What each sample brought to the covariance, whitened [n, D]."""
+        return self.from_class * (self.counts / (self.counts - 1)).sqrt()[:, None]
+
+    def densities(self, residuals: Tensor, gain: Tensor) -> Tensor:
         """Log densities [n]; ``gain`` [n] is Sherman and Morrison's factor for each sample."""
-        total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-        for weight, middles, n in (
-            (1.0, self.means, self.counts),
-            (self.gamma, self.middles, self.sizes),
+        total = torch.zeros(len(gain), dtype=gain.dtype, device=gain.device)
+        for weight, v, n in (
+            (1.0, self.from_class, self.counts),
+            (self.gamma, self.from_middle, self.sizes),
         ):
-            v = (x - middles[labels]) @ self.whiten
             square = v.square().sum(1) + gain * (v * residuals).sum(1).square()
-            total += weight * square * (n[labels] / (n[labels] - 1)).square()
+            total += weight * square * (n / (n - 1)).square()
         return -total / (1 + self.gamma) / 2
 
 
-def _left_out(  # noqa: PLR0917 - a formula's symbols
-    parts: Parts, x: Tensor, residuals: Tensor, weight: float, labels: Tensor, own: _Own
-) -> tuple[Tensor, Tensor]:
+def _left_out(parts: Parts, z: Tensor, own: _Own, weight: float, labels: Tensor) -> tuple[Tensor, Tensor]:
     r"""Log densities [n, C] of examples, and around the middle [n], each as if made without that example.
 
     Taking the share :math:`w r r^\top` of a residual out of the covariance changes every squared distance
@@ -147,19 +158,18 @@ def _left_out(  # noqa: PLR0917 - a formula's symbols
 
     Args:
         parts: the log densities with everything in.
-        x: examples [n, D].
-        residuals: their whitened residuals [n, D].
+        z: whitened examples [n, D].
+        own: distances to an example's own class and task without it.
         weight: w, the share of one residual in the covariance.
         labels: the class of each example [n].
-        own: distances to an example's own class and task without it.
     """
-    if not len(x):
-        return x.new_zeros(0, len(parts.centres)), x.new_zeros(0)
+    if not len(z):
+        return z.new_zeros(0, len(parts.centres)), z.new_zeros(0)
+    residuals = own.residuals
     # 1e-6: where a direction is seen in one sample alone, leaving it out leaves an infinite distance
     gain = weight / (1 - weight * residuals.square().sum(1)).clamp(min=1e-6)
-    z = parts.whiten(x)
     from_middle = (residuals * z).sum(1)
     along = from_middle[:, None] - residuals @ parts.centres.T
     densities = parts.exact(z) - gain[:, None] * along.square() / 2
     around = -(z.square().sum(1) + gain * from_middle.square()) / 2
-    return densities.scatter(1, labels[:, None], own(x, labels, residuals, gain)[:, None]), around
+    return densities.scatter(1, labels[:, None], own.densities(residuals, gain)[:, None]), around
