@@ -15,7 +15,7 @@ from stolon.links.zenoh_tls import check_certificates
 from stolon.sharing.limits import KIB, MAX_HINT, MAX_MESSAGE, MAX_PEERS
 
 ENDPOINT: Final = re.compile(
-    r"(?P<protocol>tcp|tls)/(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})"
+    r"(?P<protocol>tcp|tls)/(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})"
 )
 POPULATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_REQUEST: Final = 64 * KIB

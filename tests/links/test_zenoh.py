@@ -1,0 +1,364 @@
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import zenoh
+from tests.links.ears import A, B, C, X, connected, listening, until
+
+from stolon.errors import LinkError
+from stolon.links.zenoh import ANSWERS_PER_PEER, ZenohLink
+from stolon.links.zenoh_settings import ZenohSettings
+from stolon.sharing.limits import MAX_HINT, MAX_MESSAGE
+
+
+def test_hints_reach_all_who_are_connected_and_not_their_sender():
+    with listening(A) as a, connected(B, a) as b, connected(C, a) as c:
+        assert until(lambda: a.sees(B) and a.sees(C) and b.sees(A))
+        a.link.publish(b"hint of a")
+        b.link.publish(b"hint of b")
+        assert until(lambda: len(a.hints) == 1 and len(b.hints) == 1 and len(c.hints) == 1)
+        assert (a.hints, b.hints, c.hints) == ([(B, b"hint of b")], [(A, b"hint of a")], [(A, b"hint of a")])
+
+
+def test_a_request_is_answered_by_the_peer_meant_and_by_nobody_else():
+    with listening(A) as a, connected(B, a) as b, connected(C, a) as c:
+        assert until(lambda: a.sees(B) and a.sees(C))
+        assert a.ask(B, b"you?") == b"echo you?"
+        assert (b.asked, c.asked) == ([(A, b"you?")], [])
+
+
+def test_a_request_to_nobody_ends_without_a_reply_and_soon():
+    with listening(A) as a, connected(B, a):
+        assert until(lambda: a.sees(B))
+        began = time.monotonic()
+        assert a.ask(X, b"anyone?", timeout_s=5) is None
+        assert a.ask("no id", b"anyone?", timeout_s=5) is None
+        assert time.monotonic() - began < 2
+
+
+def test_a_request_without_a_reply_ends_at_its_time():
+    stop = threading.Event()
+
+    def silent(peer: str, payload: bytes) -> bytes:
+        stop.wait(10)
+        return b"too late"
+
+    with listening(A) as a, connected(B, a, answer=silent):
+        assert until(lambda: a.sees(B))
+        began = time.monotonic()
+        assert a.ask(B, b"?", timeout_s=0.5) is None
+        assert 0.4 < time.monotonic() - began < 1.5
+        stop.set()
+
+
+def test_asking_and_publishing_never_block():
+    stop = threading.Event()
+    replies: list[bytes | None] = []
+
+    def slow(peer: str, payload: bytes) -> bytes:
+        stop.wait(10)
+        return b"late"
+
+    with listening(A) as a, connected(B, a, answer=slow):
+        assert until(lambda: a.sees(B))
+        began = time.monotonic()
+        for _ in range(200):  # far more than may be under way or wait
+            a.link.ask(B, b"?", 2.0, replies.append)
+            a.link.publish(b"hint")
+        assert time.monotonic() - began < 1.0
+        assert until(lambda: len(replies) == 200, 5), "each request ends once"
+        stop.set()
+
+
+def test_one_peer_cannot_take_all_answering_threads():
+    stop = threading.Event()
+
+    def slow_for_b(peer: str, payload: bytes) -> bytes:
+        if peer == B:
+            stop.wait(10)
+        return b"here"
+
+    with listening(A, answer=slow_for_b) as a, connected(B, a) as b, connected(C, a) as c:
+        assert until(lambda: b.sees(A) and c.sees(A))
+        for _ in range(50):
+            b.link.ask(A, b"?", 5.0, lambda reply: None)
+        assert until(lambda: len(a.asked) == ANSWERS_PER_PEER)
+        assert c.ask(A, b"me too", timeout_s=3) == b"here"
+        assert len([peer for peer, _ in a.asked if peer == B]) == ANSWERS_PER_PEER
+        stop.set()
+
+
+def test_a_failing_answer_is_no_answer_and_the_link_goes_on():
+    def fails_once(peer: str, payload: bytes) -> bytes:
+        if payload == b"break":
+            raise RuntimeError("ours")
+        return b"fine"
+
+    with listening(A, answer=fails_once) as a, connected(B, a) as b:
+        assert until(lambda: b.sees(A))
+        assert b.ask(A, b"break", timeout_s=3) is None
+        assert b.ask(A, b"go on", timeout_s=3) == b"fine"
+
+
+def test_who_comes_late_is_seen_and_sees_and_who_leaves_is_gone():
+    with listening(A) as a:
+        with connected(B, a) as b:
+            assert until(lambda: a.sees(B) and b.sees(A))
+            with connected(C, a, b) as c:
+                assert until(lambda: a.sees(C) and b.sees(C) and c.sees(A) and c.sees(B))
+        assert until(lambda: not a.sees(B) and not a.sees(C))
+
+
+def test_an_agent_that_was_not_there_when_we_began_is_met_when_it_comes():
+    with listening(B) as first:
+        place = first.link.endpoints
+    with listening(A, connect=place) as a:
+        assert a.ask(B, b"?", timeout_s=1) is None
+        with listening(B, listen=place):
+            assert until(lambda: a.sees(B))
+            assert a.ask(B, b"?") == b"echo ?"
+
+
+def test_populations_do_not_hear_each_other():
+    with (
+        listening(A, population="birds") as a,
+        connected(B, a, population="fish") as b,
+        connected(C, a, population="birds") as c,
+    ):
+        assert until(lambda: a.sees(C) and c.sees(A))
+        a.link.publish(b"for birds")
+        assert until(lambda: len(c.hints) == 1)
+        assert b.ask(A, b"?", timeout_s=1) is None
+        assert (b.hints, b.peers, a.sees(B)) == ([], [], False)
+
+
+def test_messages_up_to_the_limit_pass_and_larger_ones_do_not():
+    sizes = {b"fits": MAX_MESSAGE, b"too large": MAX_MESSAGE + 1}
+    with listening(A, answer=lambda peer, payload: bytes(sizes[payload])) as a, connected(B, a) as b:
+        assert until(lambda: b.sees(A) and a.sees(B))
+        assert b.ask(A, b"fits", timeout_s=10) == bytes(MAX_MESSAGE)
+        assert b.ask(A, b"too large", timeout_s=2) is None
+        a.link.publish(bytes(MAX_HINT + 1))
+        a.link.publish(bytes(MAX_HINT))
+        assert until(lambda: len(b.hints) == 1)
+        assert b.hints == [(A, bytes(MAX_HINT))]
+
+
+def open_elsewhere(*endpoints: str) -> None:
+    ZenohLink(ZenohSettings(listen=endpoints)).open(B, lambda *_: None, lambda *_: b"", lambda *_: None)
+
+
+def test_a_port_in_use_and_an_address_of_others_are_named():
+    in_use = r"cannot be opened.*Address already in use.*choose a free port"
+    with listening(A) as a, pytest.raises(LinkError, match=in_use):
+        open_elsewhere(*a.link.endpoints)
+    with pytest.raises(LinkError, match=r"cannot be opened \(listening at tcp/192\.0\.2\.1:7447\)"):
+        open_elsewhere("tcp/192.0.2.1:7447")
+
+
+def test_misuse_is_named_and_harmless():
+    link = ZenohLink(ZenohSettings())
+    with pytest.raises(LinkError, match="64 lower-case hexadecimal"):
+        link.open("AB" * 32, lambda *_: None, lambda *_: b"", lambda *_: None)
+    with pytest.raises(LinkError, match="never opened"):
+        link.reopen()
+    link.publish(b"into the void")
+    replies: list[bytes | None] = []
+    link.ask(A, b"?", 1.0, replies.append)
+    assert replies == [None]
+    link.close()
+    link.close()
+    with listening(A) as a, pytest.raises(LinkError, match="open already"):
+        a.open()
+
+
+def test_closing_ends_what_is_under_way_and_nothing_is_heard_after():
+    stop = threading.Event()
+    replies: list[bytes | None] = []
+
+    def slow(peer: str, payload: bytes) -> bytes:
+        stop.wait(10)
+        return b"late"
+
+    with listening(B, answer=slow) as b, connected(A, b) as a:
+        assert until(lambda: a.sees(B) and b.sees(A))
+        for _ in range(20):
+            a.link.ask(B, b"?", 30.0, replies.append)
+        began = time.monotonic()
+        a.link.close()
+        assert replies == [None] * 20
+        assert time.monotonic() - began < 5
+        assert not a.link.endpoints
+        assert until(lambda: not b.sees(A))
+        stop.set()
+
+
+def test_reopening_keeps_the_place_and_finds_everybody_again():
+    with listening(A) as a, connected(B, a) as b:
+        assert until(lambda: b.sees(A) and a.sees(B))
+        place = a.link.endpoints
+        a.link.reopen()
+        assert a.link.endpoints == place
+        assert until(lambda: a.peers == [(B, True), (B, False), (B, True)]), a.peers
+        assert until(lambda: b.sees(A))
+        assert b.ask(A, b"again?") == b"echo again?"
+        assert a.ask(B, b"again?") == b"echo again?"
+
+
+def test_an_agent_that_is_back_before_its_old_self_is_noticed_missing_stays_visible():
+    with listening(A) as a:
+        old = connected(B, a)
+        old.__enter__()
+        assert until(lambda: a.sees(B))
+        with connected(B, a) as new:
+            assert until(lambda: new.sees(A))
+            old.__exit__(None, None, None)
+            with connected(C, a):
+                assert until(lambda: a.sees(C))  # so the end of the old one has been noticed, too
+            assert a.sees(B)
+            assert a.ask(B, b"?") == b"echo ?"
+
+
+SCRIPT = """
+import sys, threading, time
+sys.path.insert(0, {root!r})
+from tests.links.ears import A, B, connected, listening, until
+mute = sys.argv[1:]
+with listening(A, connect=tuple(mute)) as a, connected(B, a) as b:
+    assert until(lambda: a.sees(B))
+    assert b.ask(A, b"?") == b"echo ?"
+    {end}
+print("end of the program")
+"""
+
+
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)", "a.link.close = b.link.close = lambda: None"])
+def test_the_process_ends(pytestconfig: pytest.Config, end: str):
+    # Also where an exception passes, and where nobody closed the links.
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(root=str(pytestconfig.rootpath), end=end)],
+        capture_output=True,
+        timeout=20,
+        check=False,
+        text=True,
+        env={"PATH": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == (3 if "Exit" in end else 0), done.stderr
+    assert ("end of the program" in done.stdout) == ("Exit" not in end)
+
+
+# A stranger: a bare Zenoh session that keeps to no rules.
+
+
+@pytest.fixture
+def stranger_at():
+    sessions: list[zenoh.Session] = []
+
+    def connect(*endpoints: str) -> zenoh.Session:
+        config = zenoh.Config()
+        for key, value in {
+            "mode": "peer",
+            "listen/endpoints": [],
+            "connect/endpoints": list(endpoints),
+            "scouting/multicast/enabled": False,
+            "transport/shared_memory/enabled": False,
+        }.items():
+            config.insert_json5(key, json.dumps(value))
+        sessions.append(zenoh.open(config))
+        return sessions[-1]
+
+    yield connect
+    for session in sessions:
+        session.close()
+
+
+def test_what_a_stranger_puts_or_deletes_beside_the_rules_has_no_effect(stranger_at):
+    with listening(A) as a, connected(B, a) as b:
+        assert until(lambda: b.sees(A) and a.sees(B))
+        stranger = stranger_at(*a.link.endpoints)
+        spied = stranger.declare_subscriber("**")
+        before = (list(a.peers), list(b.peers))
+        good = f"stolon/default/hint/{X}"
+        for key in ("**", "stolon/**", "stolon/default/hint/*", "stolon/default/hint/**", good + "/more",
+                    f"stolon/default/hint/{A}", "stolon/default/hint/me", f"stolon/other/hint/{X}"):  # fmt: skip
+            stranger.put(key, b"forged", congestion_control=zenoh.CongestionControl.BLOCK)
+            stranger.delete(key, congestion_control=zenoh.CongestionControl.BLOCK)
+        stranger.delete(good)
+        stranger.put(good, bytes(MAX_HINT + 1), congestion_control=zenoh.CongestionControl.BLOCK)
+        tokens = [
+            stranger.liveliness().declare_token(f"stolon/default/alive/{key}") for key in ("*", "**", "me")
+        ]
+        # The one thing that is by the rules arrives, so all before it would have.
+        assert until(lambda: (stranger.put(good, b"good"), len(a.hints) > 0)[1])
+        assert set(a.hints) == {(X, b"good")}
+        assert (a.peers, b.peers) == before
+        a.link.publish(b"not for you")
+        assert until(lambda: len(b.hints) == 1)
+        assert [
+            str(sample.key_expr) for sample in iter(spied.try_recv, None) if b"not" in bytes(sample.payload)
+        ] == []
+        assert b.hints == [(A, b"not for you")]
+        del tokens
+
+
+def test_what_a_stranger_asks_beside_the_rules_is_not_answered(stranger_at):
+    with listening(A) as a:
+        stranger = stranger_at(*a.link.endpoints)
+
+        def ask(key: str, **options: object) -> list[bytes]:
+            replies = stranger.get(key, timeout=0.5, **options)
+            return [reply.ok.payload.to_bytes() for reply in replies if reply.ok is not None]
+
+        mine, sender = f"stolon/default/ask/{A}", bytes.fromhex(X)
+        assert until(lambda: ask(mine, payload=b"fair", attachment=sender) == [b"echo fair"])
+        for key in (
+            "stolon/default/ask/*",
+            "stolon/**",
+            f"stolon/default/ask/{B}",
+            f"@/{zid_of(stranger)}/**",
+        ):
+            assert ask(key, payload=b"?", attachment=sender) == []
+        assert ask(mine, payload=b"no sender") == []
+        assert ask(mine, payload=b"short sender", attachment=b"me") == []
+        assert ask(mine, attachment=sender) == []
+        assert ask(mine, payload=bytes(65 * 1024), attachment=sender) == []
+        assert {payload for _, payload in a.asked} == {b"fair"}
+
+
+def zid_of(session: zenoh.Session) -> str:
+    return str(session.info.peers_zid()[0])
+
+
+def test_a_stranger_who_answers_in_anothers_place_cannot_answer_without_end(stranger_at):
+    with listening(A) as a:
+        stranger = stranger_at(*a.link.endpoints)
+
+        def flood(query: zenoh.Query) -> None:
+            with query:
+                for _ in range(200):
+                    query.reply_err(b"no")
+                query.reply(query.key_expr, b"at last")
+
+        queryable = stranger.declare_queryable(f"stolon/default/ask/{X}", flood)
+        assert until(lambda: len(stranger.info.peers_zid()) == 1)
+        time.sleep(0.2)
+        assert a.ask(X, b"?", timeout_s=3) is None
+        assert a.ask(X, b"?", timeout_s=3) is None
+        queryable.undeclare()
+
+
+def test_a_reply_of_any_size_is_no_reply_when_above_the_limit(stranger_at):
+    with listening(A) as a:
+        stranger = stranger_at(*a.link.endpoints)
+
+        def huge(query: zenoh.Query) -> None:
+            with query:
+                query.reply(query.key_expr, bytes(2 * MAX_MESSAGE))
+
+        queryable = stranger.declare_queryable(f"stolon/default/ask/{X}", huge)
+        time.sleep(0.2)
+        assert a.ask(X, b"?", timeout_s=1) is None
+        queryable.undeclare()
