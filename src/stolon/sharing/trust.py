@@ -9,13 +9,13 @@ Source:
     new roots signed by old and new ones). Unlike there, nothing expires.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
 
+from stolon.errors import TaskError
 from stolon.sharing import strict_json
 from stolon.sharing.codes import Code, Refused
 from stolon.sharing.envelope import TRUST, check_signers, open_envelope
@@ -25,14 +25,13 @@ from stolon.sharing.limits import (
     MAX_BYTES_PER_AUTHOR,
     MAX_MANIFEST,
     MAX_MODULES_PER_AUTHOR,
-    MAX_NAME,
     MAX_ROOTS,
 )
+from stolon.sharing.manifest import check_name
 
 SCHEMA: Final = 1
 _DEPTH: Final = 3
 _LAST: Final = 2**53  # versions stay exact in every reader of JSON
-_NAME: Final = re.compile(rf"(?! )[\w \-_.'()+&,#]{{1,{MAX_NAME}}}(?<! )")
 
 
 @dataclass(frozen=True)
@@ -232,11 +231,19 @@ def _author(value: strict_json.Json) -> Author:
         raise strict_json.JsonError("expected true or false for activate")
     return Author(
         key=strict_json.text(fields["key"], HEX),
-        name=strict_json.text(fields["name"], _NAME),
+        name=_name(fields["name"]),
         activate=fields["activate"],
         modules=strict_json.whole(fields["modules"], 1, MAX_MODULES_PER_AUTHOR),
         bytes=strict_json.whole(fields["bytes"], 1, MAX_BYTES_PER_AUTHOR),
     )
+
+
+def _name(value: strict_json.Json) -> str:
+    try:
+        check_name("author", value)
+    except TaskError as error:
+        raise strict_json.JsonError(str(error)) from None
+    return strict_json.text(value)
 
 
 def _weak(trust: Trust) -> Refused | None:
