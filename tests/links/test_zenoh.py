@@ -324,7 +324,7 @@ def test_what_a_stranger_asks_beside_the_rules_is_not_answered(stranger_at):
         assert ask(mine, payload=b"no sender") == []
         assert ask(mine, payload=b"short sender", attachment=b"me") == []
         assert ask(mine, attachment=sender) == []
-        assert ask(mine, payload=bytes(65 * 1024), attachment=sender) == []
+        assert ask(mine, payload=bytes(1025), attachment=sender) == []
         assert {payload for _, payload in a.asked} == {b"fair"}
 
 

@@ -8,11 +8,11 @@ def test_each_request_ends_once_by_its_reply():
     asks, replies = Asks(lambda peer, payload, left_s: payload + peer.encode()), []
     done = threading.Semaphore(0)
     for number in range(20):
-        asks.ask("p", b"%d" % number, 5.0, lambda reply: (replies.append(reply), done.release()))
+        asks.ask(f"p{number % 7}", b"%d" % number, 5.0, lambda reply: (replies.append(reply), done.release()))
     for _ in range(20):
         assert done.acquire(timeout=5)
     asks.close()
-    assert sorted(replies) == sorted(b"%dp" % number for number in range(20))
+    assert sorted(replies) == sorted(b"%dp%d" % (number, number % 7) for number in range(20))
 
 
 def test_a_fetch_that_hangs_for_ever_ends_at_its_deadline_and_leaves_the_others_alone():
@@ -42,6 +42,24 @@ def test_a_fetch_that_hangs_for_ever_ends_at_its_deadline_and_leaves_the_others_
     assert list(ended) == ["quick", "waiting", "slow"]
     assert ended["quick"][1] >= 0.2
     assert ended["slow"][1] < 2
+    hang.set()
+    asks.close()
+
+
+def test_a_silent_peer_takes_only_its_share_of_the_threads():
+    hang, done = threading.Event(), threading.Event()
+
+    def fetch(peer: str, payload: bytes, left_s: float) -> bytes | None:
+        return b"here" if peer == "well" else hang.wait(30) and None
+
+    asks, silent = Asks(fetch, threads=3, per_peer=2), []
+    for _ in range(5):
+        asks.ask("dead", b"", 20.0, silent.append)
+    assert silent == [None] * 3
+    for _ in range(20):
+        done.clear()
+        asks.ask("well", b"", 5.0, lambda reply: done.set())
+        assert done.wait(2)
     hang.set()
     asks.close()
 
@@ -87,7 +105,7 @@ def test_fetches_and_continuations_that_fail_are_contained(caplog):
 
 def test_too_many_end_at_once_and_so_do_those_after_closing():
     hang, replies = threading.Event(), []
-    asks = Asks(lambda peer, payload, left_s: hang.wait(30) and None, threads=1, waiting=2)
+    asks = Asks(lambda peer, payload, left_s: hang.wait(30) and None, threads=1, per_peer=99, waiting=2)
     began = time.monotonic()
     for _ in range(10):
         asks.ask("p", b"", 20.0, replies.append)

@@ -18,8 +18,8 @@ ENDPOINT: Final = re.compile(
     r"(?P<protocol>tcp|tls)/(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})"
 )
 POPULATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-MAX_REQUEST: Final = 64 * KIB
-"""A request, as opposed to its reply; requests name ids and never carry knowledge."""
+MAX_REQUEST: Final = 1 * KIB
+"""A request, as opposed to its reply: requests are a few digests (65 bytes today) and never carry knowledge."""
 
 
 @dataclass(frozen=True)

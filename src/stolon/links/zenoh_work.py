@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -86,11 +87,15 @@ class Asks:
     Args:
         fetch: does the asking and blocks; called from one of the threads.
         threads: how many requests may be under way at once.
-        waiting: how many more may wait for their turn; the next one ends with None at once.
+        per_peer: how many of one peer may be under way or wait, so that a silent one does not take all threads;
+            the next one ends with None at once.
+        waiting: how many may wait for their turn; likewise.
     """
 
-    def __init__(self, fetch: Fetch, *, threads: int = 8, waiting: int = 64) -> None:
+    def __init__(self, fetch: Fetch, *, threads: int = 16, per_peer: int = 4, waiting: int = 64) -> None:
         self._fetch = fetch
+        self._per_peer = per_peer
+        self._of_peer: Counter[str] = Counter()
         self._workers = Workers("stolon-link-ask", threads, waiting)
         self._changed = threading.Condition()
         self._heap: list[_Pending] = []
@@ -102,10 +107,15 @@ class Asks:
         """Begin a request; never blocks, never raises. ``then`` is called once, from any thread."""
         pending = _Pending(time.monotonic() + timeout_s, next(self._numbers), then)
         with self._changed:
-            if not self._closed:
+            has_room = not self._closed and self._of_peer[peer] < self._per_peer
+            if has_room:
+                self._of_peer[peer] += 1
                 heapq.heappush(self._heap, pending)
                 self._changed.notify()
-        if self._closed or not self._workers.submit(lambda: self._run(pending, peer, payload)):
+        if not has_room:
+            self._end(pending, None)
+        elif not self._workers.submit(lambda: self._run(pending, peer, payload)):
+            self._leave(peer)
             self._end(pending, None)
 
     def close(self) -> None:
@@ -125,7 +135,14 @@ class Asks:
             if pending.is_open and left_s > 0:
                 reply = self._fetch(peer, payload, left_s)
         finally:
+            self._leave(peer)
             self._end(pending, reply)
+
+    def _leave(self, peer: str) -> None:
+        with self._changed:
+            self._of_peer[peer] -= 1
+            if not self._of_peer[peer]:
+                del self._of_peer[peer]
 
     def _end(self, pending: _Pending, reply: bytes | None) -> None:
         with self._changed:
