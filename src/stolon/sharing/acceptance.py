@@ -55,6 +55,10 @@ class Held(Protocol):
         """Whether the module would be kept beside what is held of its author."""
         ...
 
+    def has_room_for_word(self, id_: str, word: Revocation) -> bool:
+        """Whether the revocation would be kept beside its author's others."""
+        ...
+
 
 @final
 class Nothing:
@@ -65,6 +69,10 @@ class Nothing:
         return False
 
     def has_room(self, id_: str, module: Manifest) -> bool:  # noqa: ARG002 - the protocol's
+        """Always."""
+        return True
+
+    def has_room_for_word(self, id_: str, word: Revocation) -> bool:  # noqa: ARG002 - the protocol's
         """Always."""
         return True
 
@@ -130,8 +138,7 @@ def judge(
     if isinstance(opened, Refused):
         return opened
     if opened.type == REVOCATION:
-        word = revocation.accept_revocation(envelope, trust)
-        return word if isinstance(word, Refused) else Wanted(payload_id(opened.payload), revocation=word)
+        return _judge_word(envelope, payload_id(opened.payload), trust, held)
     if opened.type != MODULE:
         return Refused(Code.WRONG_TYPE, f"expected a module or a revocation, found {opened.type}")
     refused = _unverified(opened, trust)
@@ -212,6 +219,25 @@ def assemble(id_: str, found: Manifest, blobs: Mapping[str, bytes]) -> TaskModul
     )
 
 
+def recognise(envelope: bytes) -> tuple[str, Manifest | None] | Refused:
+    """The id and, of a module, the manifest of an envelope that was accepted once and lies on a disk.
+
+    Checked as far as can be without a trust list: whoever signed it, the signatures must be right.
+    """
+    opened = open_envelope(envelope)
+    if isinstance(opened, Refused):
+        return opened
+    if not all(verify(opened, signer) for signer in opened.signers):
+        return Refused(Code.BAD_SIGNATURE, "a signature is not that of the key it names")
+    id_ = payload_id(opened.payload)
+    if opened.type == REVOCATION:
+        return id_, None
+    if opened.type != MODULE:
+        return Refused(Code.WRONG_TYPE, f"expected a module or a revocation, found {opened.type}")
+    found = _signed_manifest(opened)
+    return found if isinstance(found, Refused) else (id_, found)
+
+
 def _unverified(opened: Envelope, trust: Trust) -> Refused | None:
     """A module has one signature, its author's: others would be bytes that nobody checks, passed on to all."""
     if len(opened.signatures) != 1:
@@ -228,16 +254,21 @@ def _unverified(opened: Envelope, trust: Trust) -> Refused | None:
     return None
 
 
+def _judge_word(envelope: bytes, id_: str, trust: Trust, held: Held) -> Wanted | Refused:
+    word = revocation.accept_revocation(envelope, trust)
+    if isinstance(word, Refused):
+        return word
+    if not held.has_room_for_word(id_, word):
+        return Refused(Code.OVER_QUOTA, f"no room is left for more revocations of {word.author[:12]}")
+    return Wanted(id_, revocation=word)
+
+
 def _judge_module(opened: Envelope, trust: Trust, backbone: str | None, held: Held) -> Wanted | Refused:
-    found = manifest.parse(opened.payload)
+    found = _signed_manifest(opened)
     if isinstance(found, Refused):
         return found
     id_ = payload_id(opened.payload)
-    refused = (
-        _unfit(found, opened.signers[0], backbone)
-        or METHODS[found.method].check_manifest(found)
-        or _unwelcome(id_, found, trust, held)
-    )
+    refused = _unwelcome(id_, found, trust, backbone, held)
     if refused is not None:
         return refused
     if held.is_revoked(id_, found.author):
@@ -245,23 +276,27 @@ def _judge_module(opened: Envelope, trust: Trust, backbone: str | None, held: He
     return Wanted(id_, tuple((file.sha256, file.bytes) for file in found.files), found)
 
 
-def _unfit(found: Manifest, signer: str, backbone: str | None) -> Refused | None:
-    """Why a manifest is of no use here."""
+def _signed_manifest(opened: Envelope) -> Manifest | Refused:
+    """What the one verified signature is under."""
+    found = manifest.parse(opened.payload)
+    if isinstance(found, Refused):
+        return found
+    signer = opened.signers[0]
     if found.author != signer:
         return Refused(Code.AUTHOR_MISMATCH, f"it names {found.author} as its author; {signer} signed it")
     if found.method not in METHODS:
         return Refused(Code.UNSUPPORTED, f"this stolon knows no method {found.method!r}")
+    return METHODS[found.method].check_manifest(found) or found
+
+
+def _unwelcome(id_: str, found: Manifest, trust: Trust, backbone: str | None, held: Held) -> Refused | None:
+    """Why a good module is not taken in all the same."""
     if backbone is not None and found.backbone != backbone:
         return Refused(
             Code.OTHER_BACKBONE,
             f"expected one learned on the backbone {backbone[:12]}, found {found.backbone[:12]} "
             f"({found.backbone_name})",
         )
-    return None
-
-
-def _unwelcome(id_: str, found: Manifest, trust: Trust, held: Held) -> Refused | None:
-    """Why a good module is not taken in all the same."""
     if id_ in trust.revoked_modules:
         return Refused(Code.REVOKED, f"the module {id_[:12]} was revoked")
     if not held.has_room(id_, found):

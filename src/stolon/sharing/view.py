@@ -19,6 +19,11 @@ def rank(id_: str, manifest: Manifest) -> tuple[int, str]:
     return manifest.seq, id_
 
 
+def size(manifest: Manifest) -> int:
+    """What a module counts in its author's quota, bytes."""
+    return manifest.total_bytes + ENVELOPE_BYTES
+
+
 def current(manifests: Mapping[str, Manifest]) -> frozenset[str]:
     """The ids of the newest version of every author's tasks, less what another module of the author replaces.
 
@@ -61,5 +66,5 @@ def kept(manifests: Mapping[str, Manifest], modules: int, most_bytes: int) -> fr
         if len(found) >= modules or used >= most_bytes:
             break
         found.append(id_)
-        used += manifest.total_bytes + ENVELOPE_BYTES
+        used += size(manifest)
     return frozenset(found)

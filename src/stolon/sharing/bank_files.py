@@ -1,0 +1,182 @@
+"""Where a bank's files lie, and how they are read, written, set aside and swept; no decisions.
+
+::
+
+    LOCK                        one writer at a time
+    blobs/ab/<sha256>           immutable
+    modules/<id>.dsse           a module's envelope: present = accepted
+    revocations/<id>.dsse       a revocation's envelope
+    trust/<version>.dsse        a trust list's envelope, and the same again in <version>.copy
+    quarantine/<id>.json        why a module is not answered from
+    damaged/                    what was set aside because its bytes are not those that were written
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal, final
+
+from stolon import durable
+from stolon.sharing.limits import MAX_BLOB, MAX_ENVELOPE, RESERVE
+
+Kind = Literal["modules", "revocations"]
+
+ENVELOPE: Final = ".dsse"
+NOTE: Final = ".json"
+_TRUST_COPY: Final = ".copy"
+
+
+@final
+class BankFiles:
+    """The folder of a bank. Reading never raises: what cannot be read is not there.
+
+    Args:
+        folder: need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # Envelopes
+
+    def envelope_path(self, kind: Kind, id_: str) -> Path:
+        """Where the envelope of a module or revocation lies."""
+        return self.folder / kind / f"{id_}{ENVELOPE}"
+
+    def envelope_ids(self, kind: Kind) -> list[str]:
+        """The ids in the names of the envelopes there, sorted."""
+        return sorted(path.stem for path in _listed(self.folder / kind) if path.suffix == ENVELOPE)
+
+    def read(self, path: Path) -> bytes | None:
+        """An envelope's bytes as they lie there, unchecked; None where there are none."""
+        return _read(path, MAX_ENVELOPE)
+
+    def arrived(self, path: Path) -> float:
+        """When an envelope was written, by this machine's clock, seconds since 1970; 0 where it is gone."""
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+        return 0.0
+
+    # Blobs
+
+    def blob_path(self, sha: str) -> Path:
+        """Where a blob lies."""
+        return self.folder / "blobs" / sha[:2] / sha
+
+    def blob(self, sha: str) -> bytes | None:
+        """A blob's bytes as they lie there, unchecked; None where there are none."""
+        return _read(self.blob_path(sha), MAX_BLOB)
+
+    def blob_sizes(self) -> dict[str, int]:
+        """The size of every blob there, by digest."""
+        sizes: dict[str, int] = {}
+        for folder in _listed(self.folder / "blobs"):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                sizes |= {entry.name: entry.stat().st_size for entry in entries}
+        return sizes
+
+    def write_blob(self, sha: str, data: bytes) -> bool:
+        """Put a blob there, durably, unless its very bytes are; returns whether it was written.
+
+        Raises:
+            StoreFullError: the disk refused.
+        """
+        if self.blob(sha) == data:
+            return False
+        durable.write(self.blob_path(sha), data)
+        return True
+
+    # Trust lists
+
+    def trust_versions(self) -> list[int]:
+        """The versions of the trust lists there, ascending."""
+        names = {path.stem for path in _listed(self.folder / "trust")}
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def trust_paths(self, version: int) -> tuple[Path, Path]:
+        """Where a trust list lies, twice: no peer could give it back."""
+        return tuple(self.folder / "trust" / f"{version}{end}" for end in (ENVELOPE, _TRUST_COPY))  # type: ignore[return-value]
+
+    def trust(self, version: int) -> tuple[bytes | None, bytes | None]:
+        """Both copies, unchecked."""
+        first, second = self.trust_paths(version)
+        return _read(first, MAX_ENVELOPE), _read(second, MAX_ENVELOPE)
+
+    def write_trust(self, version: int, data: bytes) -> None:
+        """Put a trust list there, durably, twice.
+
+        Raises:
+            StoreFullError: the disk refused.
+        """
+        for path in self.trust_paths(version):
+            durable.write(path, data)
+
+    # Notes
+
+    def note_path(self, id_: str) -> Path:
+        """Where the reason lies why a module is held back."""
+        return self.folder / "quarantine" / f"{id_}{NOTE}"
+
+    def notes(self) -> dict[str, bytes]:
+        """All notes, unchecked, by module id."""
+        found = {}
+        for path in _listed(self.folder / "quarantine"):
+            data = _read(path, MAX_ENVELOPE) if path.suffix == NOTE else None
+            if data is not None:
+                found[path.stem] = data
+        return found
+
+    # Housekeeping: failures are no errors, what is left lying is litter until the next time
+
+    def set_aside(self, path: Path) -> None:
+        """Move a damaged file out of the way, where somebody may still look at it."""
+        with contextlib.suppress(OSError):
+            target = self.folder / "damaged"
+            target.mkdir(exist_ok=True)
+            path.replace(target / path.name)
+
+    def remove(self, path: Path) -> None:
+        """Delete a file."""
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+    def sweep(self, blobs: Iterable[str]) -> None:
+        """Delete what killed writers left: unfinished files, and all blobs but these."""
+        wanted = set(blobs)
+        folders = [
+            self.folder,
+            *(self.folder / name for name in ("modules", "revocations", "trust", "quarantine")),
+        ]
+        folders += _listed(self.folder / "blobs")
+        for folder in folders:
+            for path in _listed(folder):
+                if path.name.startswith(durable.TEMPORARY):
+                    self.remove(path)
+        for sha in set(self.blob_sizes()) - wanted:
+            self.remove(self.blob_path(sha))
+
+    def has_room(self, needed: int) -> bool:
+        """Whether this many bytes can be written with the reserve left: 64 MiB, or a twentieth of a small disk."""
+        try:
+            disk = shutil.disk_usage(self.folder)
+        except OSError:
+            return True  # writing will say what is wrong
+        return disk.free - needed >= min(RESERVE, disk.total // 20)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _read(path: Path, most: int) -> bytes | None:
+    """At most one byte more than any such file may have: whatever lies there does not fill the memory."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(most + 1) or b""
+    except OSError:
+        return None
