@@ -6,15 +6,16 @@ themselves, is only looked at for tasks that can still win. With parts :math:`u_
 
 .. math::
     s_t = \max_{k \in t} \left(z \cdot u_k + b'_k\right) \qquad
-    \hat s_t = z \cdot m_t + g_t, \quad g_t = \text{mean of } s_t - z \cdot m_t
+    \hat s_t = z \cdot m_t + g_t
 
-Of n inputs whose tasks are known (the probes that anchors carry), both are computed for all tasks once. Let R be
-the :math:`\lceil (n + 1)(1 - \varepsilon) \rceil`-th smallest of how much the winner's :math:`s` exceeded its
-:math:`\hat s`. An input visits the tasks of highest :math:`\hat s` first, and then every task with
-:math:`\hat s_t + R` at least the best :math:`s` found. So the flat mapper's winner is missed only if it exceeds
-its estimate by more than R, which for one more input like those n happens with a probability of at most
-:math:`\varepsilon` (split conformal prediction; exact, for any distribution). With fewer than
-:math:`1 / \varepsilon - 1` such inputs R is infinite: every task is visited, and the answer is the flat one.
+For some inputs of known tasks (the probes that anchors carry) both are computed for all tasks once. Half of
+them give :math:`g_t` and :math:`\sigma_t`, the mean and the standard deviation of :math:`s_t - z \cdot m_t`. Of the
+n others let R be the :math:`\lceil (n + 1)(1 - \varepsilon) \rceil`-th smallest of
+:math:`(s_t - \hat s_t) / \sigma_t` of the winning tasks. An input visits the tasks of highest :math:`\hat s` first,
+then every task with :math:`\hat s_t + R \sigma_t` at least the best s found. So the flat mapper's winner is missed
+only if it exceeds its estimate by more than :math:`R \sigma_t`, which for one more input like those n happens
+with a probability of at most :math:`\varepsilon` (split conformal prediction: true for any distribution). With
+n below :math:`1 / \varepsilon - 1`, R is infinite: every task is visited, and the answer is the flat one.
 
 A bound that holds for every single input, the triangle inequality on :math:`\lVert z - m_t \rVert` and the
 task's radius, is kept beside it as :meth:`TwoLevelMapper.proven`; in hundreds of dimensions it rules out next to
@@ -27,23 +28,24 @@ Source:
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
 
 from stolon import settings
-from stolon.errors import DataError, SettingError
+from stolon.errors import SettingError
 from stolon.light.anchors.gaussian import GaussianAnchor, GaussianConfig
 from stolon.light.mappers import covariance
-from stolon.light.mappers.base import Parts, TaskMapper, common
-from stolon.light.mappers.calibration import Calibration, calibrate
+from stolon.light.mappers.base import Parts, Samples, TaskMapper, common
+from stolon.light.mappers.calibration import calibrate
 from stolon.light.mappers.gaussian import GaussianMapper
 from stolon.light.mappers.mahalanobis import MahalanobisMapper
 
-MISSES: Final = 0.004
+MISSES: Final = 0.002
 """Largest share of inputs whose task the first level may hide from the second (epsilon above)."""
-SAMPLES: Final = 1024
+SAMPLES: Final = 2048
 """Most probes that the levels are fitted to."""
 FIRST: Final = 16
 """Tasks that are visited before anything is known of the best score."""
@@ -60,7 +62,8 @@ class _Levels(NamedTuple):
         first: the row of each task's first part, and K behind the last [T + 1].
         middles: [T, D].
         gains: what is added to z m_t [T].
-        reach: how much a winner may exceed its estimate (R).
+        spreads: how far s_t scatters around its estimate [T].
+        reach: how many spreads a winner may exceed its estimate by (R).
     """
 
     parts: Tensor
@@ -68,6 +71,7 @@ class _Levels(NamedTuple):
     first: tuple[int, ...]
     middles: Tensor
     gains: Tensor
+    spreads: Tensor
     reach: float
 
 
@@ -83,7 +87,8 @@ class TwoLevelMapper(TaskMapper):
         config: the settings that they were fitted with, ``covariance="pooled"``; ``None``: the defaults.
         misses: largest share of inputs like the probes that may get another task than by the flat mapper,
             above 0 and below 1.
-        samples: most probes to fit the levels and thresholds to, at least 1, taken from all tasks in turn.
+        samples: most probes to fit the levels and thresholds to, at least 1, taken from all tasks in turn; they are
+            all that :attr:`samples` has, however many more tasks there are.
 
     Raises:
         DataError: no anchor, one that is not what it should be, or of other dimensions than the rest.
@@ -112,8 +117,9 @@ class TwoLevelMapper(TaskMapper):
         _check_misses(misses)
         if config.covariance != "pooled":
             raise SettingError(f"covariance: expected 'pooled' for two levels, found {config.covariance!r}")
-        names, dimensions = common({name: a.check().means for name, a in anchors.items()})
-        ordered = [anchors[name].check(unit=config.transform != "none") for name in names]
+        checked = {name: a.check(unit=config.transform != "none") for name, a in anchors.items()}
+        names, dimensions = common({name: a.means for name, a in checked.items()})
+        ordered = [checked[name] for name in names]
         self._names, self._dimensions, self._transform = names, dimensions, config.transform
         self._owner = torch.arange(len(names))
         prior = _log_priors(config.prior, ordered)
@@ -126,9 +132,9 @@ class TwoLevelMapper(TaskMapper):
         z = self._whitened(probes)
         self._levels, scores = _fit(parts, constants, first, z, misses)
         self._radii, self._tops = _extents(self._levels)
-        self._calibration = calibrate(
-            scores, self._background(probes), whose, config.unknown_quantile, config.temperature
-        )
+        around = self._background(probes)
+        self._calibration = calibrate(scores, around, whose, config.unknown_quantile, config.temperature)
+        self._samples = Samples(whose, scores, self._inside(scores, around))
 
     @classmethod
     def of(
@@ -151,7 +157,7 @@ class TwoLevelMapper(TaskMapper):
             raise SettingError("flat: expected a mapper with one covariance for all, found one for each part")
         made = cls.__new__(cls)
         made._names, made._dimensions, made._transform = flat._names, flat._dimensions, flat._transform
-        made._calibration: Calibration = flat._calibration
+        made._calibration, made._samples = flat._calibration, flat._samples
         made._owner = torch.arange(len(made._names))
         made._middle, made._whiten = densities._offset, densities._whiten
         counts = flat._owner.bincount(minlength=len(made._names)).tolist()
@@ -164,7 +170,7 @@ class TwoLevelMapper(TaskMapper):
     @property
     def bytes(self) -> int:
         """What it keeps in memory."""
-        tensors = (*self._levels[:2], *self._levels[3:5], self._whiten, self._middle)
+        tensors = (*self._levels[:2], *self._levels[3:6], self._whiten, self._middle)
         return sum(value.nbytes for value in (*tensors, self._radii, self._tops))
 
     @torch.no_grad()
@@ -215,7 +221,7 @@ class TwoLevelMapper(TaskMapper):
         seen.scatter_(1, estimates.topk(min(FIRST, estimates.shape[1]), 1).indices, value=True)
         self._visit(z, seen, scores)
         best = scores.amax(1, keepdim=True)
-        more = (estimates + levels.reach >= best) & ~seen
+        more = (estimates + levels.reach * levels.spreads >= best) & ~seen
         self._visit(z, more, scores)
         seen |= more
         best = scores.amax(1, keepdim=True)
@@ -239,27 +245,29 @@ def _fit(
     parts: Tensor, constants: Tensor, first: tuple[int, ...], z: Tensor, misses: float
 ) -> tuple[_Levels, Tensor]:
     """The levels, and the flat scores [n, T] of the whitened samples [n, D] that they were fitted to."""
-    middles = torch.stack([parts[a:b].mean(0) for a, b in zip(first[:-1], first[1:], strict=True)])
+    middles = torch.stack([parts[a:b].mean(0) for a, b in pairwise(first)])
     scores = torch.cat(
         [_best(torch.addmm(constants[a:b], z, parts[a:b].T), sizes) for a, b, sizes in _chunks(first)],
         1,
     )
     coarse = z @ middles.T
-    # no samples: any gain will do, as every task is visited
-    gains = (scores - coarse).mean(0) if len(z) else torch.zeros(len(middles))
-    winner = scores.argmax(1, keepdim=True)
-    excess = (scores - coarse - gains).gather(1, winner)[:, 0].sort().values
+    gaps = scores - coarse
+    half = gaps[::2]
+    # without samples any estimate will do, as every task is visited; equal gaps have no spread
+    gains = half.mean(0) if len(half) else coarse.new_zeros(len(middles))
+    spreads = (half.std(0) if len(half) > 1 else coarse.new_ones(len(middles))).clamp(min=1e-3)
+    excess = ((gaps - gains) / spreads).gather(1, scores.argmax(1, keepdim=True))[1::2, 0].sort().values
     rank = math.ceil((len(excess) + 1) * (1 - misses))
-    # half a thousandth more: the same sums in another order differ in their last bits
-    reach = float(excess[rank - 1]) + 5e-4 * float(excess.abs().mean()) if rank <= len(excess) else math.inf
-    levels = _Levels(parts, constants, first, middles, gains, reach)
+    # a thousandth more: the same sums in another order differ in their last bits
+    reach = float(excess[rank - 1]) + 1e-3 if rank <= len(excess) else math.inf
+    levels = _Levels(parts, constants, first, middles, gains, spreads, reach)
     return levels, scores - z.square().sum(1, keepdim=True) / 2
 
 
 def _extents(levels: _Levels) -> tuple[Tensor, Tensor]:
     """Of each task the largest distance of a part from the middle, and the largest offset of a part, [T]."""
     radii, tops = [], []
-    for task, (a, b) in enumerate(zip(levels.first[:-1], levels.first[1:], strict=True)):
+    for task, (a, b) in enumerate(pairwise(levels.first)):
         own = levels.parts[a:b]
         radii.append(torch.linalg.vector_norm(own - levels.middles[task], dim=1).amax())
         tops.append((levels.constants[a:b] + own.square().sum(1) / 2).amax())
@@ -270,7 +278,7 @@ def _chunks(first: tuple[int, ...]) -> Iterator[tuple[int, int, list[int]]]:
     """Rows of some tasks at a time, and how many parts each of these has."""
     for begin in range(0, len(first) - 1, _CHUNK):
         ends = first[begin : begin + _CHUNK + 1]
-        yield ends[0], ends[-1], [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        yield ends[0], ends[-1], [b - a for a, b in pairwise(ends)]
 
 
 def _best(parts: Tensor, sizes: Sequence[int]) -> Tensor:
