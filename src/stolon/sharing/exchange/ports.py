@@ -154,7 +154,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Reopen:
-    """Peers are visible but none has answered for three rounds: ``link.reopen()``."""
+    """Peers are visible but none has answered for three rounds, or longer: ``link.reopen()``."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,8 @@ class ExchangeSettings:
         strike_s: how long a bad message counts, seconds.
         ignore_s: how long a peer is ignored at first, seconds; doubles each time.
         ignore_most_s: the longest that a peer is ignored, seconds.
-        silent_rounds: rounds without any peer's reply after which the link is opened anew.
+        silent_s: seconds without any peer's reply after which the link is opened anew: three rounds and the
+            time that their requests are given.
         reopenings: how often in a row that may happen before giving up.
     """
 
@@ -238,5 +239,5 @@ class ExchangeSettings:
     strike_s: float = 600.0
     ignore_s: float = 600.0
     ignore_most_s: float = 86_400.0
-    silent_rounds: int = 3
+    silent_s: float = 12.0
     reopenings: int = 3
