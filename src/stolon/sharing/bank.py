@@ -20,27 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, final
 
-import filelock
-
 from stolon import durable
-from stolon.errors import (
-    StoreDamagedError,
-    StoreError,
-    StoreFullError,
-    StoreLockedError,
-    StoreMissingError,
-)
-from stolon.sharing import acceptance, module, strict_json, view
+from stolon.errors import StoreDamagedError, StoreFullError, StoreLockedError, StoreMissingError
+from stolon.sharing import acceptance, bank_reading, module, strict_json, view
 from stolon.sharing.acceptance import Accepted, Wanted
 from stolon.sharing.bank_files import BankFiles, Kind
 from stolon.sharing.codes import Code, Refused
-from stolon.sharing.held import NOBODY, Held, Known
+from stolon.sharing.contents import Contents
 from stolon.sharing.limits import MAX_ENVELOPE
-from stolon.sharing.manifest import File, Manifest
+from stolon.sharing.manifest import Manifest
 from stolon.sharing.task_module import TaskModule
 from stolon.sharing.trust import Trust, accept_trust
 
-KINDS: Final[tuple[Kind, ...]] = ("modules", "revocations")
 REASON: Final = 500
 """Most characters of the reason why a module is held back."""
 
@@ -81,17 +72,13 @@ class Bank:
         self.folder = Path(folder)
         self._files = BankFiles(self.folder)
         self._guard = threading.RLock()
-        self._lock = _acquire(self.folder) if write else None
+        self._lock = bank_reading.lock(self.folder) if write else None
         self._trust: Trust | None = None
-        self._known: dict[str, Known] = {}
-        self._damaged: dict[str, str] = {}  # known, but not to be had from this disk, and why
-        self._lost: set[str] = set()  # of these, whose envelope it is
-        self._held = Held({})
-        self._uses: dict[str, set[str]] = {}
-        self._ids: frozenset[str] = frozenset()
         self._last_blob: tuple[str, bytes] = ("", b"")
         try:
-            self._load()
+            self._trust = bank_reading.trust(self._files, write=write)
+            known = bank_reading.known(self._files, {}, write=write)
+            self._contents = Contents(self._files, known, self._trust, write=write)
         except BaseException:
             self.close()
             raise
@@ -110,26 +97,24 @@ class Bank:
 
     def ids(self) -> frozenset[str]:
         """Of all modules and revocations that are held whole: what peers should be given."""
-        return self._ids
+        return self._contents.ids
 
     def digest(self) -> str:
         """SHA-256 over the sorted ids: equal for equal banks."""
-        return hashlib.sha256("\n".join(sorted(self._ids)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(sorted(self.ids())).encode()).hexdigest()
 
     def modules(self) -> tuple[Stored, ...]:
         """The current version of every author's tasks, sorted by id; not those that were revoked or are damaged."""
         with self._guard:
-            whole = {id_: one for id_, one in self._held.modules.items() if id_ in self._ids}
-            return self._stored(sorted(filter(self._held.is_live, view.current(whole))))
+            held, ids = self._contents.held, self._contents.ids
+            newest = view.current({id_: one for id_, one in held.modules.items() if id_ in ids})
+            return self._stored(sorted(filter(held.is_live, newest)))
 
     def versions(self, author: str, task: str) -> tuple[Stored, ...]:
         """All modules held of one author's task, oldest first, also those that were taken back."""
         with self._guard:
-            found = {
-                id_: one
-                for id_, one in self._held.modules.items()
-                if (one.author, one.task) == (author, task)
-            }
+            held = self._contents.held.modules
+            found = {id_: one for id_, one in held.items() if (one.author, one.task) == (author, task)}
             return self._stored(sorted(found, key=lambda id_: view.rank(id_, found[id_])))
 
     def module(self, id_: str) -> TaskModule:
@@ -141,19 +126,19 @@ class Bank:
         """
         with self._guard:
             self._require_held(id_)
-            manifest = self._held.modules[id_]
+            manifest = self._contents.held.modules[id_]
             blobs = {file.sha256: self._blob(file.sha256) for file in manifest.files}
             found = acceptance.assemble(id_, manifest, {sha: data for sha, data in blobs.items() if data})
-            if isinstance(found, Refused):
-                self._lose([id_], found.detail)
-                if not self.is_writable:
-                    self._load()  # perhaps the process that writes has just removed it
-                    self._require_held(id_)
-                raise StoreDamagedError(
-                    f"the module {id_} in {self.folder} is damaged: {found.detail}; it will be fetched again from a "
-                    "peer, or import its file again"
-                )
-            return found
+            if not isinstance(found, Refused):
+                return found
+            if not self.is_writable:
+                self.refresh()  # perhaps the process that writes has just removed it
+                self._require_held(id_)
+            self._contents.lose([id_], found.detail)
+            raise StoreDamagedError(
+                f"the module {id_} in {self.folder} is damaged: {found.detail}; it will be fetched again from a "
+                "peer, or add its file again"
+            )
 
     def file(self, id_: str) -> bytes:
         """A module as one file.
@@ -164,54 +149,54 @@ class Bank:
         with self._guard:
             self.module(id_)
             envelope = self.envelope(id_)
-            blobs = [self._blob(file.sha256) for file in self._held.modules[id_].files]
-            if envelope is None or None in blobs:
+            blobs = [self._blob(file.sha256) for file in self._contents.held.modules[id_].files]
+            whole = [blob for blob in blobs if blob is not None]
+            if envelope is None or len(whole) < len(blobs):
                 raise StoreDamagedError(
-                    f"the module {id_} in {self.folder} is damaged: its envelope; it will be fetched again from a peer"
+                    f"the module {id_} in {self.folder} is damaged; it will be fetched again from a peer"
                 )
-            return module.join(envelope, [blob for blob in blobs if blob is not None])
+            return module.join(envelope, whole)
 
     def envelope(self, id_: str) -> bytes | None:
         """The envelope of what is held, checked; None where it is not held, or damaged."""
         with self._guard:
-            if id_ not in self._ids:
+            if id_ not in self._contents.ids:
                 return None
-            known = self._known[id_]
-            path = self._files.envelope_path(_kind(known), id_)
+            known = self._contents.known[id_]
+            path = self._files.envelope_path("revocations" if known.manifest is None else "modules", id_)
             data = self._files.read(path)
             if data is None or hashlib.sha256(data).hexdigest() != known.sha256:
-                self._lost.add(id_)
-                self._lose([id_], "its envelope is not the one that was written")
-                if self.is_writable:
-                    self._files.set_aside(path)
+                self._contents.lose([id_], "its envelope is not the one that was written", envelope=True)
+                self._set_aside(path)
                 return None
             return data
 
     def blob(self, sha: str) -> bytes | None:
         """A blob of a module that is held, checked; None where there is none, or it is damaged."""
         with self._guard:
-            return self._blob(sha) if sha in self._uses else None
+            return self._blob(sha) if self._contents.users(sha) else None
 
     def damaged(self) -> dict[str, str]:
-        """Modules that were held and are set aside until they are fetched again, and why."""
+        """What is set aside until it is fetched again, and why, by id."""
         with self._guard:
-            return dict(self._damaged)
+            return dict(self._contents.damaged)
 
     def check(self) -> tuple[str, ...]:
         """Compare every byte with its hash; the ids of what was found damaged, and is now to be fetched again."""
-        before = self._ids
+        before = self.ids()
         for id_ in sorted(before):
             self.envelope(id_)
-        for sha in sorted(self._uses):
+        for sha in sorted(self._contents.blobs()):
             self.blob(sha)
-        return tuple(sorted(before - self._ids))
+        return tuple(sorted(before - self.ids()))
 
     # Taking in
 
     def judge(self, envelope: bytes, backbone: str | None = None) -> Wanted | Refused:
         """:func:`stolon.sharing.acceptance.judge`, for this bank."""
         with self._guard:
-            return acceptance.judge(envelope, self._held.trust, backbone=backbone, held=self._held)
+            held = self._contents.held
+            return acceptance.judge(envelope, held.trust, backbone=backbone, held=held)
 
     def add(self, data: bytes | Accepted, backbone: str | None = None) -> str:
         """Take in a module file, because the owner of the machine says so; twice is once.
@@ -230,16 +215,13 @@ class Bank:
         """
         with self._guard:
             self._require_writable()
-            if isinstance(data, Accepted):
-                # it may have been accepted under another trust list, or beside other modules
-                accepted = acceptance.accept(
-                    data.envelope, data.blobs, self._held.trust, backbone=backbone, held=self._held
-                )
-            else:
-                accepted = module.read(data, self._held.trust, backbone=backbone, held=self._held)
+            held = self._contents.held
+            if isinstance(data, Accepted):  # perhaps under another trust list, or beside other modules
+                data = module.join(data.envelope, data.blobs.values())
+            accepted = module.read(data, held.trust, backbone=backbone, held=held)
             if isinstance(accepted, Refused):
                 raise accepted.to_error()
-            if accepted.manifest is not None and accepted.module is None:
+            if accepted.module is None:
                 raise Refused(Code.REVOKED, f"its author took the module {accepted.id[:12]} back").to_error()
             self._store(accepted)
             return accepted.id
@@ -251,16 +233,17 @@ class Bank:
 
         Returns:
             The id, or why it was refused; then nothing was changed.
+
+        Raises:
+            StoreLockedError: the bank was opened for reading, or is closed.
         """
         with self._guard:
             self._require_writable()
-            accepted = acceptance.accept(
-                envelope, blobs, self._held.trust, backbone=backbone, held=self._held
-            )
+            held = self._contents.held
+            accepted = acceptance.accept(envelope, blobs, held.trust, backbone=backbone, held=held)
             if isinstance(accepted, Refused):
                 return accepted
-            needed = len(envelope) + sum(map(len, accepted.blobs.values()))
-            if not self._files.has_room(needed):
+            if not self._files.has_room(len(envelope) + sum(map(len, accepted.blobs.values()))):
                 return Refused(Code.DISK_FULL, "less than the reserve would be left; free some space")
             try:
                 self._store(accepted)
@@ -271,14 +254,16 @@ class Bank:
     def revoke(self, data: bytes) -> str:
         """Take in a revocation; what it takes out leaves the view at once, and the disk.
 
+        Returns:
+            The revocation's id.
+
         Raises:
-            ModuleRefusedError: says why by a code; nothing was changed.
-            StoreFullError: the disk refused; nothing was changed.
-            StoreLockedError: the bank was opened for reading, or is closed.
+            StolonError: as :meth:`add`.
         """
         with self._guard:
             self._require_writable()
-            accepted = acceptance.accept(data, {}, self._held.trust, held=self._held)
+            held = self._contents.held
+            accepted = acceptance.accept(data, {}, held.trust, held=held)
             if isinstance(accepted, Accepted) and accepted.revocation is None:
                 accepted = Refused(Code.WRONG_TYPE, "expected a revocation, found a module")
             if isinstance(accepted, Refused):
@@ -290,9 +275,7 @@ class Bank:
         """Take on a trust list; what it no longer lets in is out of use at once.
 
         Raises:
-            ModuleRefusedError: says why by a code; nothing was changed.
-            StoreFullError: the disk refused.
-            StoreLockedError: the bank was opened for reading, or is closed.
+            StolonError: as :meth:`add`.
         """
         with self._guard:
             self._require_writable()
@@ -301,10 +284,10 @@ class Bank:
                 raise made.to_error()
             self._files.write_trust(made.version, data)
             self._trust = made
-            self._settle()
+            self._contents.settle(made)
             return made
 
-    # Notes of what is not answered from: this agent's own opinion, which is never passed on
+    # Notes on what is not answered from: this agent's own opinion, which is never passed on
 
     def hold(self, id_: str, reason: str) -> None:
         """Note why a module is not answered from.
@@ -327,8 +310,8 @@ class Bank:
             self._require_writable()
             self._files.remove(self._files.note_path(id_))
 
-    def held(self) -> dict[str, str]:
-        """The reasons, by module id; a damaged note is none."""
+    def held_back(self) -> dict[str, str]:
+        """The reasons noted, by module id; a damaged note is none."""
         found = {}
         for id_, data in self._files.notes().items():
             with contextlib.suppress(strict_json.JsonError, KeyError, TypeError):
@@ -344,7 +327,10 @@ class Bank:
             StoreDamagedError: both copies of the trust list are damaged.
         """
         with self._guard:
-            self._load()
+            write = self.is_writable
+            self._trust = bank_reading.trust(self._files, write=write)
+            known = bank_reading.known(self._files, self._contents.known, write=write)
+            self._contents = Contents(self._files, known, self._trust, write=write)
 
     def close(self) -> None:
         """Let go of the lock; may be called again."""
@@ -357,64 +343,12 @@ class Bank:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _load(self) -> None:
-        self._trust = self._read_trust()
-        listed: dict[str, Known] = {}
-        for kind in KINDS:
-            for id_ in self._files.envelope_ids(kind):
-                known = self._known.get(id_) or self._recognise(kind, id_)
-                if known is not None:
-                    listed[id_] = known
-        self._known, self._uses, self._damaged, self._lost = listed, {}, {}, set()
-        sizes = self._files.blob_sizes()
-        for id_, known in listed.items():
-            if any(sizes.get(file.sha256) != file.bytes for file in _blobs_of(known)):
-                self._damaged[id_] = "a file is missing, or has another size"
-        self._settle()
-        if self.is_writable:
-            self._files.sweep(self._uses)
-
-    def _recognise(self, kind: Kind, id_: str) -> Known | None:
-        """What lies there under this name, if its bytes are what the name says; else it is set aside."""
-        path = self._files.envelope_path(kind, id_)
-        data = self._files.read(path)
-        if data is None:
-            return None  # gone since the folder was listed
-        found = acceptance.recognise(data)
-        if isinstance(found, Refused) or found[0] != id_ or (found[1] is None) != (kind == "revocations"):
-            if self.is_writable:
-                self._files.set_aside(path)
-            return None
-        return Known(
-            hashlib.sha256(data).hexdigest(),
-            len(data),
-            self._files.arrived(path),
-            found[1],
-            data if found[1] is None else b"",
-        )
-
-    def _read_trust(self) -> Trust | None:
-        versions = self._files.trust_versions()
-        if not versions:
-            return None
-        copies = self._files.trust(versions[-1])
-        for data in copies:
-            made = None if data is None else accept_trust(data, None)
-            if isinstance(made, Trust) and data is not None:
-                if self.is_writable and copies != (data, data):
-                    self._files.write_trust(versions[-1], data)
-                return made
-        raise StoreDamagedError(
-            f"{self.folder}: version {versions[-1]} of the trust list is damaged, in both copies; put "
-            f"{self.folder / 'trust'} back from a copy of the folder"
-        )
-
-    # Changing
+    # The rest
 
     def _store(self, accepted: Accepted) -> None:
         """Write what was accepted, blobs first; then it counts."""
-        id_, is_word = accepted.id, accepted.revocation is not None
-        path = self._files.envelope_path("revocations" if is_word else "modules", id_)
+        kind: Kind = "revocations" if accepted.manifest is None else "modules"
+        path = self._files.envelope_path(kind, accepted.id)
         written: list[str] = []
         try:
             for sha, data in accepted.blobs.items():
@@ -423,124 +357,44 @@ class Bank:
             if self._files.read(path) != accepted.envelope:
                 durable.write(path, accepted.envelope)
         except StoreFullError:
-            self._undo(path, id_, written)
+            if accepted.id not in self._contents.known:
+                self._undo(path, written)
             raise
-        self._known[id_] = Known(
-            hashlib.sha256(accepted.envelope).hexdigest(),
-            len(accepted.envelope),
-            self._files.arrived(path),
-            accepted.manifest,
-            accepted.envelope if is_word else b"",
-        )
-        self._damaged.pop(id_, None)
-        self._lost.discard(id_)
-        if accepted.manifest is None:
-            self._settle()
-            return
-        self._use(id_, accepted.blobs)
-        for left in self._held.add_module(id_, accepted.manifest):
-            self._remove(left)
-        self._ids |= {id_}
+        self._contents.take(accepted, self._trust)
 
-    def _undo(self, path: Path, id_: str, written: Iterable[str]) -> None:
-        """Take back what was half written: the disk may have refused after the envelope was in place."""
-        if id_ in self._known:
-            return
+    def _undo(self, path: Path, written: Iterable[str]) -> None:
+        """Take back what was half written; the disk may have refused when the envelope was in place already."""
         self._files.remove(path)
         if not path.exists():
             for sha in written:
-                if sha not in self._uses:
+                if not self._contents.users(sha):
                     self._files.remove(self._files.blob_path(sha))
-
-    def _settle(self) -> None:
-        """Derive what is held from all that is known, and bring the files into line."""
-        self._held = Held(self._known, self._trust or NOBODY)
-        needed = {}
-        for id_, known in list(self._known.items()):
-            if known.manifest is None:
-                continue
-            if self._held.is_live(id_) or self._is_dormant(id_, known.manifest.author):
-                needed[id_] = known
-            elif id_ not in self._held.modules:
-                self._remove(id_)
-        old, self._uses = self._uses, {}
-        for id_, known in needed.items():
-            self._use(id_, [file.sha256 for file in _blobs_of(known)])
-        if self.is_writable:
-            for sha in set(old) - set(self._uses):
-                self._files.remove(self._files.blob_path(sha))
-        self._count()
-
-    def _is_dormant(self, id_: str, author: str) -> bool:
-        """Whether a module is kept on the disk although its author is not listed: nobody revoked it."""
-        trust = self._held.trust
-        return (
-            trust.author(author) is None
-            and author not in trust.revoked_keys
-            and id_ not in trust.revoked_modules
-        )
-
-    def _count(self) -> None:
-        """Who is held whole: of what was taken back, the envelope is all there need be."""
-        held = self._held
-        lost = {id_ for id_ in self._damaged if held.is_live(id_) or id_ in self._lost}
-        self._ids = held.ids - lost
-
-    def _use(self, id_: str, blobs: Iterable[str]) -> None:
-        for sha in blobs:
-            self._uses.setdefault(sha, set()).add(id_)
-
-    def _remove(self, id_: str) -> None:
-        """A module leaves: its envelope first, then the blobs that no other has."""
-        known = self._known[id_]
-        self._ids -= {id_}
-        self._damaged.pop(id_, None)
-        if not self.is_writable:
-            return
-        del self._known[id_]
-        self._files.remove(self._files.envelope_path("modules", id_))
-        for file in _blobs_of(known):
-            users = self._uses.get(file.sha256, set())
-            users.discard(id_)
-            if not users:
-                self._uses.pop(file.sha256, None)
-                self._files.remove(self._files.blob_path(file.sha256))
-
-    # Reading
 
     def _blob(self, sha: str) -> bytes | None:
         if self._last_blob[0] == sha:  # the exchange asks for one in pieces
             return self._last_blob[1]
         data = self._files.blob(sha)
         if data is None or hashlib.sha256(data).hexdigest() != sha:
-            self._lose(self._uses.get(sha, ()), "a file of it is not the one that was written")
-            if self.is_writable:
-                self._files.set_aside(self._files.blob_path(sha))
+            self._contents.lose(self._contents.users(sha), "a file is not the one that was written")
+            self._set_aside(self._files.blob_path(sha))
             return None
         self._last_blob = (sha, data)
         return data
 
-    def _lose(self, ids: Iterable[str], reason: str) -> None:
-        """Damage was noticed: no longer held, so that it is fetched again."""
-        for id_ in ids:
-            self._damaged[id_] = reason
-        self._count()
+    def _set_aside(self, path: Path) -> None:
+        if self.is_writable:
+            self._files.set_aside(path)
 
     def _stored(self, ids: Iterable[str]) -> tuple[Stored, ...]:
-        known = self._known
+        known, manifests = self._contents.known, self._contents.held.modules
         return tuple(
-            Stored(
-                id_,
-                self._held.modules[id_],
-                known[id_].arrived,
-                known[id_].size + self._held.modules[id_].total_bytes,
-            )
+            Stored(id_, manifests[id_], known[id_].arrived, known[id_].size + manifests[id_].total_bytes)
             for id_ in ids
         )
 
     def _require_held(self, id_: str) -> None:
-        if not self._held.is_live(id_) or id_ in self._damaged:
-            why = self._damaged.get(id_, "it was never there, or was revoked")
+        if not self._contents.held.is_live(id_) or id_ in self._contents.damaged:
+            why = self._contents.damaged.get(id_, "it was never there, or was revoked")
             raise StoreMissingError(f"expected the module {id_} in {self.folder}, found none: {why}")
 
     def _require_writable(self) -> None:
@@ -548,27 +402,3 @@ class Bank:
             raise StoreLockedError(
                 f"{self.folder} was opened for reading, or is closed; open it with write=True to change it"
             )
-
-
-def _kind(known: Known) -> Kind:
-    return "revocations" if known.manifest is None else "modules"
-
-
-def _blobs_of(known: Known) -> tuple[File, ...]:
-    return () if known.manifest is None else known.manifest.files
-
-
-def _acquire(folder: Path) -> filelock.BaseFileLock:
-    lock = filelock.FileLock(folder / "LOCK")
-    try:
-        durable.make_folder(folder)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise StoreLockedError(
-            f"{folder} is locked: another process is writing to it; wait for it to end, or stop it"
-        ) from None
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {folder}: {error.strerror or error}; check its permissions"
-        ) from error
-    return lock

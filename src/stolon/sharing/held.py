@@ -49,6 +49,7 @@ class Held:
     Args:
         known: by id.
         trust: whom to listen to.
+        before: what was held until now; saves verifying again what was verified under the same trust.
 
     Attributes:
         base: the trust list.
@@ -57,12 +58,15 @@ class Held:
         modules: by id, also those that their author took back.
     """
 
-    def __init__(self, known: Mapping[str, Known], trust: Trust = NOBODY) -> None:
-        self.base = trust
+    def __init__(
+        self, known: Mapping[str, Known], trust: Trust = NOBODY, before: "Held | None" = None
+    ) -> None:
         said = {id_: one.word for id_, one in known.items() if one.manifest is None}
-        roots = {id_: word for id_, word in _accepted(said, trust).items() if word.role == "root"}
-        self.trust = applied(trust, roots.values())
-        self.words: dict[str, Revocation] = {**_accepted(said, self.trust), **roots}
+        self._by_base: _Verdicts = _Verdicts(trust, None if before is None else before._by_base)
+        roots = {id_: word for id_, word in self._by_base.accepted(said).items() if word.role == "root"}
+        self.base, self.trust = trust, applied(trust, roots.values())
+        self._by_trust: _Verdicts = _Verdicts(self.trust, None if before is None else before._by_trust)
+        self.words: dict[str, Revocation] = {**self._by_trust.accepted(said), **roots}
         for id_ in self._surplus_words():
             del self.words[id_]
         self._taken_back = {
@@ -176,6 +180,18 @@ class _Shelf:
         self._versions[module.task] = self._versions.get(module.task, 0) + 1
 
 
-def _accepted(said: Mapping[str, bytes], trust: Trust) -> dict[str, Revocation]:
-    judged = {id_: accept_revocation(word, trust) for id_, word in said.items()}
-    return {id_: word for id_, word in judged.items() if not isinstance(word, Refused)}
+class _Verdicts:
+    """Which revocations are accepted under one trust list; each is verified once."""
+
+    def __init__(self, trust: Trust, before: "_Verdicts | None") -> None:
+        self._trust = trust
+        self._found: dict[str, Revocation | Refused] = {}
+        if before is not None and before._trust == trust:
+            self._found = before._found
+
+    def accepted(self, said: Mapping[str, bytes]) -> dict[str, Revocation]:
+        """Those that are, of these envelopes by id."""
+        self._found = {
+            id_: self._found.get(id_) or accept_revocation(word, self._trust) for id_, word in said.items()
+        }
+        return {id_: word for id_, word in self._found.items() if not isinstance(word, Refused)}
