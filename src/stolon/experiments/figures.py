@@ -153,6 +153,52 @@ def curves(
         return Figure(_svg(figure), alt, caption)
 
 
+def growth(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    alt: str,
+    caption: str = "",
+    ideal: Sequence[tuple[float, float]] = (),
+    logarithmic: bool = False,
+) -> Figure:
+    """How quantities grow: a line each.
+
+    Args:
+        lines: by name, points (x, y).
+        title: over the picture.
+        x_title: under the axis.
+        y_title: beside the axis.
+        alt: what it shows, in words.
+        caption: one line under it.
+        ideal: a dashed line behind the others.
+        logarithmic: both axes; every value is above 0 then.
+
+    Returns:
+        The picture.
+    """
+    with _canvas(3.8) as (figure, axes):
+        if ideal:
+            axes.plot(*zip(*ideal, strict=True), "--", color="#888888", linewidth=1, label="ideal")
+        for index, (name, points) in enumerate(lines.items()):
+            marker = _MARKERS[index % len(_MARKERS)] if len(points) <= 2 * _LEGIBLE else None
+            colour = _COLOURS[index % len(_COLOURS)]
+            axes.plot(*zip(*points, strict=True), marker=marker, color=colour, label=_plain(_short(name, 40)))
+        axes.set(title=_short(title, 70), xlabel=x_title, ylabel=y_title)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+        else:
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+        axes.grid(visible=True)
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        return Figure(_svg(figure), alt, caption)
+
+
 @contextmanager
 def _canvas(height: float) -> Iterator[tuple[Any, Any]]:
     """A figure and its axes in our style, without windows, without touching anybody's settings."""

@@ -18,7 +18,7 @@ from stolon.experiments.figures import Figure, curves, heat_map
 from stolon.experiments.results import Record, Results
 from stolon.experiments.summary import COLUMNS, Group, groups
 
-__all__ = ["Figure", "Section", "Table", "html", "markdown", "sections", "write"]
+__all__ = ["Figure", "Section", "Table", "html", "markdown", "publish", "sections", "write"]
 
 
 @final
@@ -86,14 +86,27 @@ def write(
         StoreError: the results cannot be read, or the reports not be written.
     """
     path = Path(results)
-    folder = path.parent if folder is None else Path(folder)
     records = Results(path).read()
     if not records:
         raise StoreDamagedError(
             f"expected records of an experiment in {path}, found none; is this the right file?"
         )
-    title = title or f"Experiment {records[0].experiment}"
-    parts = sections(records, extra)
+    return publish(
+        path.parent if folder is None else Path(folder),
+        title or f"Experiment {records[0].experiment}",
+        sections(records, extra),
+    )
+
+
+def publish(folder: Path, title: str, parts: Sequence[Section]) -> tuple[Path, Path]:
+    """Write sections as ``report.html`` and ``report.md`` (with its pictures in ``report-figures``).
+
+    Returns:
+        The paths of the HTML and of the Markdown file.
+
+    Raises:
+        StoreError: the reports could not be written.
+    """
     page, text = folder / "report.html", folder / "report.md"
     durable.write(page, html(title, parts).encode())
     for figure_path, figure in _named(parts):
