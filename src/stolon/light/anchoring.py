@@ -125,10 +125,36 @@ class Anchoring:
                 self._gaussian,
             )
         seen = {
-            task: from_images(anchor, features, self._mahalanobis)
-            if isinstance(anchor, ImageAnchor)
-            else anchor
+            task: self.read(anchor, features)
             for task, anchor in anchors.items()
             if not isinstance(anchor, GaussianAnchor)
         }
-        return MahalanobisMapper(seen, self._mahalanobis)
+        return MahalanobisMapper(
+            {task: anchor for task, anchor in seen.items() if isinstance(anchor, MahalanobisAnchor)},
+            self._mahalanobis,
+        )
+
+    def read(self, anchor: Anchor, features: Callable[[Tensor], Tensor]) -> Anchor:
+        """An anchor with the receiver's own features in place of images, where it brings images.
+
+        Args:
+            anchor: of this kind.
+            features: the receiver's own features of images.
+
+        Raises:
+            DataError: the features are not of the size of the anchor's means.
+        """
+        return from_images(anchor, features, self._mahalanobis) if isinstance(anchor, ImageAnchor) else anchor
+
+    def check(self, anchor: Anchor) -> Anchor:
+        """Itself, if it is of this kind and every value is possible: what somebody else sent.
+
+        Raises:
+            DataError: says what is not what it should be.
+        """
+        if isinstance(anchor, GaussianAnchor) != (self._kind == "gmm"):
+            raise DataError(f"expected an anchor for {self._kind}, found a {type(anchor).__name__}")
+        if isinstance(anchor, ImageAnchor):
+            return anchor.check()
+        config = self._gaussian if self._kind == "gmm" else self._mahalanobis
+        return anchor.check(unit=config.transform != "none")

@@ -1,0 +1,297 @@
+r"""What a module would take from the tasks that are known already, measured on held-out samples.
+
+Let every known task :math:`t` have samples that no anchor was fitted to: the agent's own local probes for its own
+tasks; for the others, what their anchors brought (held-out features, and examples each left out of its class and
+covariance in turn: :attr:`~stolon.light.mappers.TaskMapper.samples`). With mapper :math:`A` before and :math:`B`
+after a module :math:`m` joins, of the samples that :math:`A` gives to :math:`t`,
+
+- :math:`m` *takes* those that :math:`B` gives to it, or that it scores as high as their own task (a copied anchor
+  would otherwise win or lose by its name), and
+- those that :math:`B` calls unknown or gives to a third task are *lost*.
+
+And far inputs (own probes mirrored, own probes with their numbers shuffled, random directions) must stay unknown.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from stolon import randomness, settings
+from stolon.light.anchoring import Anchor
+from stolon.light.mappers import TaskMapper
+
+TIE: Final = 0.01
+"""Scores (log densities, float32 of some hundreds) that differ by less are equal."""
+ENOUGH_PROBES: Final = 20
+"""An own task with fewer local probes is also judged by what its anchor brings."""
+FAR: Final = 64
+"""Far inputs of each kind."""
+
+
+@final
+@dataclass(frozen=True)
+class GateSettings:
+    """How much may be taken.
+
+    Attributes:
+        taken: most of an own task's probes that one author's modules may take together, and most of any known
+            task's samples that one module may take or lose, 0 to 1.
+        lost: most of an own task's probes that may become unknown in all, 0 to 1.
+        loosened: most by which the share of far inputs that are called known may rise in all, 0 to 1.
+        doubt: a task of others has few samples, and a share of them says little: their loss counts once chance
+            alone would cause it with at most this probability in a task that loses ``taken``; above 0, up to 1.
+        weak: a joining task that keeps less than this of its own samples makes the gate look closer, 0 to 1; it
+            costs time, and changes what is found only where modules harm each other alone.
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    taken: float = 0.05
+    lost: float = 0.1
+    loosened: float = 0.05
+    doubt: float = 0.2
+    weak: float = 0.5
+
+    def __post_init__(self) -> None:
+        settings.within("taken", self.taken, 0, 1)
+        settings.within("lost", self.lost, 0, 1)
+        settings.within("loosened", self.loosened, 0, 1)
+        settings.above("doubt", self.doubt, 0)
+        settings.within("doubt", self.doubt, 0, 1)
+        settings.within("weak", self.weak, 0, 1)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A task that could be answered from.
+
+    Attributes:
+        id: of its module; anything unique.
+        name: as it would be answered.
+        author: who signed it.
+        anchor: what tells it from others.
+        probes: raw features of the agent's own inputs of it [P, D], where it learned the task itself.
+    """
+
+    id: str
+    name: str
+    author: str
+    anchor: Anchor
+    probes: Tensor | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Fault:
+    """Why modules cannot join.
+
+    Attributes:
+        blamed: position of the module that does it, or None where it cannot be told.
+        share: of what is lost, 0 to 1.
+        reason: in words.
+    """
+
+    blamed: int | None
+    share: float
+    reason: str
+
+
+@final
+class View:
+    """How a mapper of some tasks sees the samples of each.
+
+    Args:
+        members: the tasks; the order counts: earlier ones are to be protected from later ones.
+        own: how many of them, from the first, are the agent's own.
+        mapper: of all of them, by name.
+        far: inputs that belong to none [F, D].
+    """
+
+    def __init__(self, members: Sequence[Candidate], own: int, mapper: TaskMapper, far: Tensor) -> None:
+        self.members, self.own, self.mapper = tuple(members), own, mapper
+        position = {member.name: i for i, member in enumerate(members)}
+        self._columns = torch.tensor([mapper.tasks.index(member.name) for member in members])
+        self._places = torch.tensor([position[name] for name in mapper.tasks])
+        self._far = far
+
+    @cached_property
+    def far_known(self) -> float:
+        """Share of far inputs that are called known."""
+        return float((self.mapper.nearness(self._far).margins >= 0).float().mean()) if len(self._far) else 0.0
+
+    @cached_property
+    def taker(self) -> tuple[Tensor, ...]:
+        """Of each member: the position of the task that each sample goes to [n], the latest of equals."""
+        return tuple(_taker(scores, i) for i, (scores, _) in enumerate(self._samples))
+
+    @cached_property
+    def right(self) -> tuple[Tensor, ...]:
+        """Of each member: whether each sample is given to it and to it alone [n], bool."""
+        return tuple(
+            (taker == i) & (margins >= 0)
+            for i, (taker, (_, margins)) in enumerate(zip(self.taker, self._samples, strict=True))
+        )
+
+    def held_against_earlier(self, i: int) -> Tensor:
+        """Whether each sample of member i would be given to it if no later member were there [n], bool."""
+        return _taker(self._samples[i][0][:, : i + 1], i) == i
+
+    @cached_property
+    def _samples(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each member: scores [n, T] by position, and margins [n]."""
+        owner, scores, margins = self.mapper.samples
+        places, scores = self._places[owner], scores[:, self._columns]
+        found = []
+        for i, member in enumerate(self.members):
+            brought = places == i
+            rows = [(scores[brought], margins[brought])]
+            if i < self.own and member.probes is not None and len(member.probes):
+                near = self.mapper.nearness(member.probes.float())
+                probes = (near.scores[:, self._columns], near.margins)
+                rows = [probes] if len(member.probes) >= ENOUGH_PROBES else [probes, *rows]
+            found.append((torch.cat([s for s, _ in rows]), torch.cat([m for _, m in rows])))
+        return found
+
+
+def _taker(scores: Tensor, own: int) -> Tensor:
+    """The column that each row goes to [n]: ``own`` where it is best by itself, else the last of the best others."""
+    best = scores.amax(1, keepdim=True)
+    others = scores >= best - TIE
+    others[:, own] = False
+    last = others.shape[1] - 1 - others.flip(1).int().argmax(1)
+    return torch.where(others.any(1), last, own)
+
+
+def far_inputs(members: Sequence[Candidate], dimensions: int, seed: int = 0) -> Tensor:
+    """Inputs that belong to no task [F, D]; from the agent's own probes, or from directions alone without them."""
+    g = randomness.generator(seed, "far", dimensions)
+    directions = torch.nn.functional.normalize(torch.randn(FAR, dimensions, generator=g), dim=1)
+    probes = [member.probes.float() for member in members if member.probes is not None]
+    own = torch.cat([torch.zeros(0, dimensions), *probes])
+    if not len(own):
+        return directions
+    own = own[torch.randperm(len(own), generator=g)[:FAR]]
+    shuffled = own.gather(1, torch.rand(own.shape, generator=g).argsort(1))
+    return torch.cat([directions * float(own.norm(dim=1).mean()), -own, shuffled])
+
+
+def faults(first: View | None, before: View | None, after: View, config: GateSettings) -> Iterator[Fault]:
+    """Why the modules that ``after`` has beyond ``before`` cannot join; nothing where they can.
+
+    Args:
+        first: with the agent's own tasks alone; None where it has none.
+        before: with what was active so far; None where nothing was.
+        after: with the modules that would join, later than all of ``before``.
+        config: how much may be taken.
+    """
+    known = len(before.members) if before else 0
+    if not bool(after.mapper.samples.scores.isfinite().all()):
+        yield Fault(None, 1.0, "makes scores that are no numbers")
+        return
+    if before:
+        yield from _from_known(before, after, config)
+    if first:
+        yield from _from_own(first, after, known, config)
+    yield from _among_joining(after, known, config)
+    risen = after.far_known - (first.far_known if first else 0.0)
+    if risen > config.loosened:
+        yield Fault(None, risen, f"makes {_percent(risen)} more of far inputs known")
+
+
+def _from_known(before: View, after: View, config: GateSettings) -> Iterator[Fault]:
+    """What active tasks lose to each joining one, and otherwise."""
+    known = len(before.members)
+    for i, member in enumerate(before.members):
+        gone = before.right[i] & ~after.right[i]
+        taker = after.taker[i][gone]
+        counts = torch.bincount(taker[taker >= known], minlength=len(after.members))
+        limit = _most(len(gone), after.own > i, config)
+        for j in (counts > limit).nonzero()[:, 0].tolist():
+            yield _overlap(j, int(counts[j]) / len(gone), member)
+        astray = int((taker < known).sum())
+        if astray > limit:
+            share = astray / len(gone)
+            reason = f"makes {_percent(share)} of task {member.name!r} unknown or taken for other tasks"
+            yield Fault(None, share, reason)
+
+
+def _from_own(first: View, after: View, known: int, config: GateSettings) -> Iterator[Fault]:
+    """What the agent's own tasks lose in all: to the modules of one author together, and to unknown."""
+    for i, places, share in overruns(first, after, config):
+        joining = [j for j in places if j >= known]
+        if joining:  # else those that join did not do it, and overruns() is asked again at the end
+            reason = (
+                f"overlaps task {first.members[i].name!r}: its author's modules together take "
+                f"{_percent(share)} of it"
+            )
+            yield Fault(joining[-1], share, reason)
+    for i in range(after.own):
+        gone = first.right[i] & ~after.right[i] & (after.taker[i] < after.own)
+        if int(gone.sum()) > config.lost * len(gone):
+            share = int(gone.sum()) / len(gone)
+            reason = f"with the others, makes {_percent(share)} of task {first.members[i].name!r} unknown"
+            yield Fault(None, share, reason)
+
+
+def overruns(first: View, now: View, config: GateSettings) -> Iterator[tuple[int, list[int], float]]:
+    """Own tasks of which one author's modules take too much together.
+
+    Yields:
+        The task's position, those of the modules that take anything, and the share.
+    """
+    authors: dict[str, list[int]] = {}
+    for j in range(now.own, len(now.members)):
+        authors.setdefault(now.members[j].author, []).append(j)
+    for i in range(now.own):
+        taker, n = now.taker[i][first.right[i]], len(first.right[i])
+        counts = torch.bincount(taker, minlength=len(now.members)).tolist()
+        for places in authors.values():
+            total = sum(counts[j] for j in places)
+            if total > config.taken * n:
+                yield i, [j for j in places if counts[j]], total / n
+
+
+def _among_joining(after: View, known: int, config: GateSettings) -> Iterator[Fault]:
+    """What joining tasks lose to later ones."""
+    for i in range(known, len(after.members)):
+        n = len(after.taker[i])
+        own = after.held_against_earlier(i)
+        taker = after.taker[i][own]
+        counts = torch.bincount(taker[taker > i], minlength=len(after.members))
+        for j in (counts > _most(n, False, config)).nonzero()[:, 0].tolist():  # noqa: FBT003
+            yield _overlap(j, int(counts[j]) / n, after.members[i])
+        if i + 1 < len(after.members) and int(after.right[i].sum()) < config.weak * int(own.sum()):
+            yield Fault(None, 0.0, f"makes much of task {after.members[i].name!r} unknown")
+
+
+def _overlap(j: int, share: float, member: Candidate) -> Fault:
+    return Fault(j, share, f"overlaps task {member.name!r}: takes {_percent(share)} of it")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _most(n: int, is_own: bool, config: GateSettings) -> int:  # noqa: FBT001
+    """How many of ``n`` samples may be lost."""
+    if is_own:
+        return math.floor(config.taken * n)
+    return _tolerated(n, config.taken, config.doubt)
+
+
+def _tolerated(n: int, share: float, doubt: float) -> int:
+    """The largest loss of n samples that a task losing ``share`` exceeds with a probability of at most ``doubt``."""
+    below, k = (1 - share) ** n, 0
+    chance = below
+    while 1 - below > doubt and k < n:
+        k += 1
+        chance *= (n - k + 1) / k * share / (1 - share)
+        below += chance
+    return k
