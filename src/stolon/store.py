@@ -10,7 +10,6 @@ Both records are replaced atomically and durably (:mod:`stolon.records`), so a k
 leaves the store as it was after its last save. Copying the folder is the backup.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Self, final
 
 import filelock
-import platformdirs
 
 from stolon import durable, records
 from stolon.errors import (
@@ -41,11 +39,6 @@ SAVE_SHARE = 0.05
 """At most this share of the time goes into saving: an interval is 20 times what the last save took ..."""
 SAVE_WITHIN_S = 60.0
 """... but never longer than this."""
-
-
-def home() -> Path:
-    """The store's folder: ``STOLON_HOME``, or a folder among the user's data."""
-    return Path(os.environ.get("STOLON_HOME") or platformdirs.user_data_path("stolon"))
 
 
 @final
@@ -124,6 +117,18 @@ class Store:
         store = cls(folder, learner, lock)
         store.facts = dict(saved.document["facts"])
         return store
+
+    def configure(self, **changes: Json) -> None:
+        """Change settings of learning for what is learned from now on.
+
+        Raises:
+            SettingError: a setting is unknown or out of its range.
+            RecipeChangedError: anchors would no longer go with those that are there.
+        """
+        self._require_writable()
+        record = self.learner.record()
+        config = _config(record.document, changes)
+        self.learner = Lightweight(self.learner.backbone, config).restore(record)
 
     def learn(self, task: Task, *, seed: int = 0) -> Iterator[Epoch]:
         """Learn a task, saving on the way and at the end; asked again after a kill, it goes on.

@@ -117,7 +117,11 @@ class Trust:
         """
         if what in self.revoked_keys | self.revoked_modules:
             return self
-        if self.author(what) is None and what not in self.roots:
+        if what in self.roots:
+            raise Refused(
+                Code.BAD_TRUST, f"{what} is a root of this list; only a list with other roots can take it out"
+            ).to_error()
+        if self.author(what) is None:
             return self._next(revoked_modules=self.revoked_modules | {what})
         authors = tuple(one for one in self.authors if one.key != what)
         return self._next(authors=authors, revoked_keys=self.revoked_keys | {what})

@@ -1,9 +1,11 @@
 """The command ``stolon``: what it takes. Each command imports what it needs when it is called."""
 
+import functools
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from keyword import iskeyword
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -21,7 +23,14 @@ _COMMANDS = {
     "classify": "stolon.shell.store_commands",
     "tasks": "stolon.shell.store_commands",
     "forget": "stolon.shell.store_commands",
+    "agent": "stolon.shell.agent_command",
+    "peers": "stolon.shell.sharing_commands",
+    "export": "stolon.shell.sharing_commands",
+    "import": "stolon.shell.sharing_commands",
+    "inspect": "stolon.shell.sharing_commands",
+    "trust": "stolon.shell.trust_commands",
     "run": "stolon.shell.experiment_commands",
+    "reproduce": "stolon.shell.reproduce_commands",
     "report": "stolon.shell.experiment_commands",
     "demo": "stolon.shell.demo_command",
 }
@@ -36,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # number of threads is part of what a result depends on.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        code = getattr(importlib.import_module(_COMMANDS[command]), command)(**vars(options))
+        code = _function(command, options)()
         sys.stdout.flush()
     except BrokenPipeError:
         # `stolon tasks | head -1`: the reader has what it wanted. Python would complain once more at its end.
@@ -51,24 +60,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _function(command: str, options: Namespace) -> Callable[[], int]:
+    """The function that carries a command out, with its options; ``trust add`` is ``add`` of its module."""
+    name = command
+    if "command" in options:
+        name = options.command
+        options = options[name]
+    found = getattr(importlib.import_module(_COMMANDS[command]), f"{name}_" if iskeyword(name) else name)
+    return functools.partial(found, **vars(options))
+
+
 def parser() -> ArgumentParser:
     """The parser of all commands."""
     top = ArgumentParser(prog="stolon", description="Teach image tasks one after the other, and ask.")
     top.add_argument("--version", action="version", version=f"stolon {stolon.__version__}")
     commands = top.add_subcommands(dest="command")
     for name, help_, add in (
-        ("init", "make a store: the folder where everything learned lives", _init),
+        ("init", "make a store: the folder where everything learned lives, and the agent's key", _init),
         ("learn", "learn folders of images, one task each", _learn),
         ("classify", "say what pictures show, without being told the task", _classify),
-        ("tasks", "list what was learned", _tasks),
+        ("tasks", "list what was learned and received", _tasks),
         ("forget", "drop a task, or one whose learning is unfinished", _forget),
+        ("agent", "serve a store: learn, share with other agents, receive, answer", _agent),
+        ("peers", "list the agents that were seen", _peers),
+        ("trust", "whom this agent takes modules from", _trust),
+        ("export", "write a task's module to a file", _export),
+        ("import", "take in module files", _import),
+        ("inspect", "say what a module file holds", _inspect),
         ("run", "run an experiment: learners x streams x seeds", _run),
+        ("reproduce", "make a table of a paper", _reproduce),
         ("report", "draw a results file as HTML and Markdown", _report),
         ("demo", "learn real tasks in a minute and write a report", _demo),
     ):
         sub = ArgumentParser(description=help_[0].upper() + help_[1:] + ".")
-        add(sub)
         commands.add_subcommand(name, sub, help=help_)
+        add(sub)  # after: a command's own subcommands come later than itself
     return top
 
 
@@ -133,6 +159,123 @@ def _tasks(sub: ArgumentParser) -> None:
 def _forget(sub: ArgumentParser) -> None:
     _store(sub)
     sub.add_argument("task", metavar="TASK")
+
+
+def _agent(sub: ArgumentParser) -> None:
+    _store(sub)
+    sub.add_argument(
+        "--listen",
+        nargs="*",
+        metavar="ENDPOINT",
+        type=str,
+        default=["tcp/127.0.0.1:0"],
+        help="where other agents reach this one, tcp/HOST:PORT or tls/HOST:PORT; port 0 takes a free one",
+    )
+    sub.add_argument(
+        "--connect",
+        nargs="*",
+        metavar="ENDPOINT",
+        type=str,
+        default=[],
+        help="other agents; they need not be up yet",
+    )
+    sub.add_argument(
+        "--scout", action="store_true", help="find agents on the local network by multicast, too"
+    )
+    sub.add_argument(
+        "--population",
+        type=str,
+        default="default",
+        help="agents of different populations never hear each other",
+    )
+    sub.add_argument(
+        "--tls-authority", type=str | None, default=None, metavar="FILE", help="certificate authority (PEM)"
+    )
+    sub.add_argument(
+        "--tls-certificate",
+        type=str | None,
+        default=None,
+        metavar="FILE",
+        help="this agent's certificate (PEM)",
+    )
+    sub.add_argument("--tls-key", type=str | None, default=None, metavar="FILE", help="its private key (PEM)")
+    sub.add_argument(
+        "--tls-one-way",
+        action="store_true",
+        help="let agents in that show no certificate (default: mutual TLS)",
+    )
+    sub.add_argument(
+        "--http",
+        type=str | None,
+        default=None,
+        metavar="HOST:PORT",
+        help="serve a page for people, as 127.0.0.1:8080",
+    )
+    sub.add_argument(
+        "--http-anywhere", action="store_true", help="allow --http an address that other machines can reach"
+    )
+    sub.add_argument(
+        "--log", choices=("text", "json"), default="text", help="lines for people or for machines"
+    )
+    sub.add_argument("--log-level", choices=("debug", "info", "warning"), default="info")
+
+
+def _peers(sub: ArgumentParser) -> None:
+    _store(sub)
+    sub.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _trust(sub: ArgumentParser) -> None:
+    actions = sub.add_subcommands(dest="command")
+    show, key, add, revoke = (ArgumentParser() for _ in range(4))
+    for one in (show, key, add, revoke):
+        _store(one)
+    show.add_argument("--json", action="store_true", help="print a JSON object")
+    add.add_argument("key", metavar="KEY", help="the other agent's public key, 64 hexadecimal characters")
+    add.add_argument("--name", type=str, required=True, help="what to call it here")
+    revoke.add_argument("what", metavar="KEY|MODULE", help="a key, or a module's id")
+    actions.add_subcommand("show", show, help="list whom this agent takes modules from")
+    actions.add_subcommand("key", key, help="print this agent's own key, for others to add")
+    actions.add_subcommand("add", add, help="take modules from another agent")
+    actions.add_subcommand("revoke", revoke, help="take no more, and use none, of a key; or of one module")
+
+
+def _export(sub: ArgumentParser) -> None:
+    _store(sub)
+    sub.add_argument("task", metavar="TASK")
+    sub.add_argument("--out", type=str | None, default=None, metavar="FILE", help="default: TASK.stolon")
+    sub.add_argument(
+        "--precision",
+        type=Literal["compact", "half", "full"] | None,
+        default=None,
+        help="pack an own task anew (default: the module as it is shared, which is compact)",
+    )
+
+
+def _import(sub: ArgumentParser) -> None:
+    _store(sub)
+    sub.add_argument("files", nargs="+", metavar="FILE")
+
+
+def _inspect(sub: ArgumentParser) -> None:
+    _store(sub)
+    sub.add_argument("file", metavar="FILE")
+    sub.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def _reproduce(sub: ArgumentParser) -> None:
+    sub.add_argument("table", metavar="TABLE", help="skill-figure10 or skill-scale")
+    sub.add_argument("--scale", choices=("quick", "half", "full"), default="quick")
+    sub.add_argument(
+        "--agents", type=PositiveInt | None, default=None, help="how many (default: by the scale)"
+    )
+    sub.add_argument(
+        "--tasks", type=PositiveInt | None, default=None, help="how many in all (default: by the scale)"
+    )
+    sub.add_argument("--root", type=str | None, default=None, help="a folder with datasets/ and backbones/")
+    sub.add_argument("--out", type=str, default="results", help="where results and report go")
+    sub.add_argument("--seed", type=NonNegativeInt, default=0)
+    sub.add_argument("--in-process", action="store_true", help="all agents in this process, not one each")
 
 
 def _run(sub: ArgumentParser) -> None:
