@@ -6,9 +6,9 @@ this very host and port where there is one, and what changes nothing may not hav
 """
 
 import logging
+import re
 from collections.abc import Iterable
 from typing import Final, final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -33,6 +33,7 @@ HEADERS: Final = {
 }
 """Sent with every answer."""
 
+_HOST: Final = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _log = logging.getLogger(__name__)
 
 
@@ -124,11 +125,5 @@ def _tell(status: int, sentence: str) -> PlainTextResponse:
 
 def _without_port(host: str) -> str:
     """The name or address in a ``Host`` header; empty where it is none."""
-    try:
-        parts = urlsplit(f"//{host}")
-        parts.port  # noqa: B018 - raises where it is no number
-    except ValueError:
-        return ""
-    if parts.username is not None or parts.path or parts.query or parts.fragment:
-        return ""
-    return f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    found = _HOST.fullmatch(host)
+    return found[1] if found else ""

@@ -1,6 +1,7 @@
 """Reading an upload: counted while it is read, against the clock, never to disk."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, final
@@ -18,6 +19,8 @@ FIELD: Final = "picture"
 """The one field of the form."""
 
 _DISPOSITION: Final = b"content-disposition"
+_quiet = logging.getLogger(__name__)  # the parser warns of everything that it refuses, which anybody may send
+_quiet.setLevel(logging.ERROR)
 
 
 @final
@@ -147,6 +150,7 @@ class _Upload:
             )
         except FormParserError:
             raise _malformed() from None
+        self._parser.logger = _quiet
 
     def take(self, chunk: bytes) -> None:
         """Parse the next bytes."""
