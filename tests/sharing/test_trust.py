@@ -107,7 +107,9 @@ def test_revoking_twice_changes_nothing():
 
 
 def test_no_agent_revokes_its_own_root():
-    with pytest.raises(ModuleRefusedError, match=r"bad-trust: .* is a root of this list; only a list with other roots"):
+    with pytest.raises(
+        ModuleRefusedError, match=r"bad-trust: .* is a root of this list; only a list with other roots"
+    ):
         FRESH.revoking(ME.public)
 
 

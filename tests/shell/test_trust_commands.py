@@ -5,7 +5,7 @@ import os
 import stat
 
 import pytest
-from benchmarks.forgeries import make_module
+from benchmarks.forged import make_module
 from tests.shell.making import content
 
 from stolon import records
