@@ -22,7 +22,8 @@ from stolon.errors import (
 )
 from stolon.light.config import LightweightConfig
 from stolon.nets.backbone import pretrained
-from stolon.store import Store, home
+from stolon.places import home
+from stolon.store import Store
 
 SPEC = "digits-conv?shape=1x8x8"
 CONFIG = LightweightConfig(epochs=25, batch_size=8, learning_rate=1e-2)

@@ -346,12 +346,16 @@ class Agent:
             holdings,
             self._link,
             self.clock,
-            on_change=lambda _: self._stale.set(),
+            on_change=self._came,
             on_offer=self._offered,
             on_give_up=lambda _: self._lost(),
         )
         self._refresher.start()
         self._driver.start()
+
+    def _came(self, ids: frozenset[str]) -> None:
+        _log.info("modules came", extra={"count": len(ids), "ids": sorted(id_[:12] for id_ in ids)})
+        self._stale.set()
 
     def _lost(self) -> None:
         self.is_lost = True

@@ -194,7 +194,7 @@ class Store:
 
 
 def _acquire(folder: Path) -> filelock.BaseFileLock:
-    lock = filelock.FileLock(folder / "LOCK")
+    lock = filelock.FileLock(folder / "LOCK", thread_local=False)  # an agent learns in a thread of its own
     try:
         durable.make_folder(folder)
         lock.acquire(timeout=0)

@@ -68,21 +68,32 @@ def connect(folder: Path, *, write: bool, **changes: Any) -> Iterator[Client]:  
         StoreError: there is none, another process has it, or it is damaged.
         AgentUnreachableError: an agent runs on it, and does not answer.
     """
-    remote = running(folder)
-    if remote is not None:
-        yield _Remotely(remote)
+    reached = running(folder) or _opened(folder, write=write, **changes)
+    if isinstance(reached, Remote):
+        yield _Remotely(reached)
         return
+    with reached as agent:
+        yield _Here(agent)
+
+
+def _opened(folder: Path, *, write: bool, **changes: Any) -> "Agent | Remote":  # noqa: ANN401 - as above
+    """The store, opened; or the agent that has come up on it meanwhile."""
     from stolon.agent import Agent
 
-    with Agent(folder, write=write, **changes) as agent:
+    try:
+        agent = Agent(folder, write=write, **changes)
         if write or not agent.unpacked:
-            yield _Here(agent)
-            return
-    # What was learned lies there and was not packed: an older stolon's store, or a process killed at that moment.
-    with suppress(StoreLockedError), Agent(folder, write=True):
-        pass
-    with Agent(folder, write=False, **changes) as agent:
-        yield _Here(agent)
+            return agent
+        # What was learned lies there, not packed: an older stolon's store, or a process killed at that moment.
+        agent.close()
+        with suppress(StoreLockedError), Agent(folder, write=True):
+            pass
+        return Agent(folder, write=False, **changes)
+    except StoreLockedError:
+        remote = running(folder)
+        if remote is None:
+            raise
+        return remote
 
 
 @final

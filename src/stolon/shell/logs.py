@@ -17,9 +17,9 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         extra = {key: value for key, value in vars(record).items() if key not in _OWN}
-        words = " ".join(f"{key}={value}" for key, value in extra.items())
+        words = "".join(f" {key}={value}" for key, value in extra.items())
         # names come from peers: a line break in one must not begin a line of its own
-        return super().format(record) + (f" {words!r}"[1:-1].replace("'", "") if words else "")
+        return super().format(record) + "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
 
 
 def start_logging(form: Literal["text", "json"], level: str) -> None:

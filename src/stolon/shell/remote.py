@@ -59,16 +59,19 @@ class Remote:
     def follow(self, path: str, body: Json) -> Iterator[Json]:
         """Tell the agent something that takes long, and hear how it goes, a JSON value at a time."""
         with self._send("POST", path, {}, body, timeout_s=None) as response:
-            try:
-                for line in response:
-                    event = json.loads(line)
-                    if "error" in event:
-                        raise _error(event)
-                    yield event
-            except (OSError, HTTPException, ValueError) as error:
-                raise AgentUnreachableError(
-                    f"the agent went away: {error}; what it had saved is kept, start it again"
-                ) from error
+            while True:
+                try:
+                    line = response.readline()
+                    event = json.loads(line) if line else None
+                except (OSError, HTTPException, ValueError) as error:
+                    raise AgentUnreachableError(
+                        f"the agent went away: {error}; what it had saved is kept, start it again"
+                    ) from error
+                if event is None:
+                    return
+                if "error" in event:
+                    raise _error(event)
+                yield event
 
     def _send(
         self,

@@ -22,7 +22,7 @@ def task_rows(agent: Agent) -> list[Row]:
             {
                 "task": status.name,
                 "classes": list(status.classes),
-                "images": facts.get("images", status.costs.get("images")),
+                "images": facts.get("images", status.metrics.get("images")),
                 "test_images": facts.get("test_images"),
                 "test_accuracy": facts.get("test_accuracy", status.metrics.get("test_accuracy")),
                 "seconds": facts.get("seconds", status.costs.get("seconds")),

@@ -98,21 +98,17 @@ def tasks(*, store: str | None, json: bool) -> int:
     if json:
         print_json(rows)
         return exit_codes.OK
-    table = Table(
-        "task", "taught by", "classes", "images", "test accuracy", "biases", "kB", "seconds", "came", "active"
-    )
+    table = Table("task", "taught by", "classes", "test accuracy", "biases", "kB", "came", "active")
     for row in rows:
         accuracy = row["test_accuracy"]
         table.add_row(
             row["task"],
             row["taught_by"],
             str(len(row["classes"])),
-            "" if row["images"] is None else f"{row['images']:.0f}",
             "" if accuracy is None else f"{accuracy:.1%}",
             "yes" if row["biases"] else "no",
             f"{row['bytes'] / 1000:,.0f}",
-            "" if row["seconds"] is None else f"{row['seconds']:g}",
-            row["arrived"],
+            row["arrived"][:-3],
             "yes" if row["active"] else f"held back: {row['reason']}",
         )
     console = make_console()
