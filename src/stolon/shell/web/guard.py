@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["HEADERS", "LOCAL_HOSTS", "Guard"]
+__all__ = ["HEADERS", "LOCAL_HOSTS", "MAX_HEADERS", "Guard"]
 
 LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on the same machine calls it."""
@@ -35,6 +35,10 @@ HEADERS: Final = {
 
 _HOST: Final = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _log = logging.getLogger(__name__)
+
+
+MAX_HEADERS: Final = 16 * 2**10
+"""Bytes of all headers together; h11 lets pass what happens to arrive in one piece."""
 
 
 @final
@@ -87,6 +91,8 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         """Why a request is refused by its method and headers alone."""
+        if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
+            return 431, "The request's headers are too large."
         hosts = headers.getlist("host")
         if len(hosts) != 1 or _without_port(hosts[0].lower()) not in self.allowed:
             return 400, "This page is not served under that name."

@@ -17,7 +17,7 @@ class Limits:
             gets to see the answer; it sees none while it is sending.
         body_s: seconds that an upload may take.
         held: bytes of all uploads in memory. Who holds most of them is refused to make room for others.
-        connections: that are open. Who has waited longest without a request makes room for others.
+        connections: that are open. Who has kept us waiting longest makes room for others.
         header_s: seconds in which a connection must send a request's headers.
         answer_s: seconds after which a connection is closed whatever it is doing.
         decodes: pictures that are decoded and classified at once.

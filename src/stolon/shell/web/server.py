@@ -152,7 +152,7 @@ class _Connections:
     """At most so many connections; nobody may sit on one without asking for something.
 
     uvicorn answers 503 to everybody while there are too many, so that whoever opens some and stays silent
-    shuts out all others. Here who has been silent longest is put out instead.
+    shuts out all others. Here who has kept us waiting longest, for a request or for an upload, makes room.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -179,10 +179,8 @@ class _Connections:
         self._open[protocol] = (None, time.monotonic())
         if len(self._open) > self._limits.connections:
             self._look()
-            # Silent ones go first, then those whose upload is still arriving; the new one, if all others are
-            # being answered.
-            waiting = [one for one in self._open if _is_waited_for(one)]
-            self._put_out(min(waiting, key=lambda one: (self._open[one][0] is not None, self._open[one][1])))
+            waiting = [one for one in self._open if one is not protocol and _is_waited_for(one)]
+            self._put_out(min(waiting, key=lambda one: self._open[one][1], default=protocol))
 
     def closed(self, protocol: H11Protocol) -> None:
         """A connection was lost."""
