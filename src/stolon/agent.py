@@ -31,6 +31,7 @@ from stolon.nets.backbone import Backbone
 from stolon.outcomes import Prediction
 from stolon.records import Json
 from stolon.sharing import envelope, lightweight, manifest, module, revocation
+from stolon.sharing.activation import GateSettings
 from stolon.sharing.bank import Bank
 from stolon.sharing.codes import Refused
 from stolon.sharing.exchange.driver import Driver
@@ -63,6 +64,7 @@ class Agent:
         link: to other agents; None: offline. It is opened by :meth:`start`.
         write: take the lock. Reading alone is possible while another process writes.
         exchange: how often to ask others, and the like.
+        gate: how much others' modules may take from what it knows; None: the defaults.
         on_lost: called once if the network is lost for good: opening it anew did not help.
         changes: settings of :class:`~stolon.light.config.LightweightConfig` for what is learned from now on.
 
@@ -79,6 +81,7 @@ class Agent:
         *,
         write: bool = True,
         exchange: ExchangeSettings | None = None,
+        gate: GateSettings | None = None,
         on_lost: Callable[[], None] | None = None,
         **changes: Json,
     ) -> None:
@@ -103,7 +106,7 @@ class Agent:
         """What :meth:`peers` tells times of; never goes back."""
         self._refresher = threading.Thread(target=self._keep_refreshed, name="activation", daemon=True)
         self._repertoire = Repertoire(
-            self.bank, lambda: self.trust, self.key.public, lambda: self.store.learner
+            self.bank, lambda: self.trust, self.key.public, lambda: self.store.learner, gate
         )
         if write:
             self._pack_what_is_not()

@@ -14,7 +14,7 @@ from stolon.light.features import FeatureMemo
 from stolon.light.lightweight import Lightweight
 from stolon.records import Json
 from stolon.sharing import lightweight, roster
-from stolon.sharing.activation import Activation, Candidate, activate
+from stolon.sharing.activation import Activation, Candidate, GateSettings, activate
 from stolon.sharing.bank import Bank
 from stolon.sharing.trust import Trust
 
@@ -90,12 +90,18 @@ class Repertoire:
         trust: gives the trust list in use.
         own: this agent's public key.
         learner: gives the learner that the agent learns with: its backbone, its kind of anchors, its own probes.
+        gate: how much others' modules may take; None: the defaults.
     """
 
     def __init__(
-        self, bank: Bank, trust: Callable[[], Trust], own: str, learner: Callable[[], Lightweight]
+        self,
+        bank: Bank,
+        trust: Callable[[], Trust],
+        own: str,
+        learner: Callable[[], Lightweight],
+        gate: GateSettings | None = None,
     ) -> None:
-        self._bank, self._trust, self._own, self._learner = bank, trust, own, learner
+        self._bank, self._trust, self._own, self._learner, self._gate = bank, trust, own, learner, gate
         self._memo = FeatureMemo(learner().backbone)
         self._known: dict[str, TaskKnowledge] = {}
         self._lock = threading.Lock()
@@ -175,7 +181,7 @@ class Repertoire:
         ]
         own = [one for one, entry in zip(candidates, entries, strict=True) if entry.is_own]
         others = [one for one, entry in zip(candidates, entries, strict=True) if not entry.is_own]
-        return activate(own, others, self._learner().anchoring, self._memo.features)
+        return activate(own, others, self._learner().anchoring, self._memo.features, self._gate)
 
     def _probes(self, entry: roster.Entry) -> Tensor | None:
         return self._probes_of(entry.stored.manifest.task) if entry.is_own else None
