@@ -169,12 +169,12 @@ def accept(
         return wanted
     if wanted.manifest is None or wanted.is_revoked:
         return Accepted(wanted.id, envelope, {}, wanted.manifest, None, wanted.revocation)
+    if blobs.keys() - dict(wanted.blobs).keys():
+        return Refused(Code.MALFORMED, "a file came with it that it does not list")
     module = assemble(wanted.id, wanted.manifest, blobs)
     if isinstance(module, Refused):
         return module
-    return Accepted(
-        wanted.id, envelope, {sha: blobs[sha] for sha, _ in wanted.blobs}, wanted.manifest, module
-    )
+    return Accepted(wanted.id, envelope, dict(blobs), wanted.manifest, module)
 
 
 def assemble(id_: str, found: Manifest, blobs: Mapping[str, bytes]) -> TaskModule | Refused:
