@@ -5,6 +5,9 @@ from typing import Final
 from stolon.errors import (
     BackboneError,
     DataError,
+    KeyFileError,
+    LinkError,
+    ModuleRefusedError,
     RecipeChangedError,
     SettingError,
     StolonError,
@@ -24,6 +27,9 @@ _BY_KIND: Final[tuple[tuple[type[StolonError], int], ...]] = (
     (BackboneError, 5),
     (StoreError, 6),
     (RecipeChangedError, 7),
+    (LinkError, 8),
+    (ModuleRefusedError, 9),
+    (KeyFileError, 10),
 )
 
 
