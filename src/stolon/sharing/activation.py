@@ -21,7 +21,7 @@ from torch import Tensor
 from stolon.errors import DataError, TaskError
 from stolon.light.anchoring import Anchor, Anchoring
 from stolon.light.mappers import TaskMapper
-from stolon.sharing.gate import Candidate, Fault, GateSettings, View, far_inputs, faults, overruns
+from stolon.sharing.gate import Candidate, Fault, GateSettings, View, far_inputs, faults, overlap, overruns
 from stolon.tasks import check_name
 
 __all__ = ["Activation", "Candidate", "GateSettings", "activate"]
@@ -135,9 +135,7 @@ class _Gate:
             task, places, share = found
             members = list(self.now.members)
             last = members.pop(places[-1])
-            self.held[last.id] = (
-                f"overlaps task {members[task].name!r}: its author's modules together take {100 * share:.0f} % of it"
-            )
+            self.held[last.id] = overlap(members[task].name, share, len(places))
             self.now = self._view(members)
 
     def result(self) -> Activation:
@@ -150,7 +148,7 @@ class _Gate:
     def _tried(self, members: Sequence[Candidate]) -> tuple[View | None, list[Fault]]:
         try:
             after = self._view(members)
-        except torch.linalg.LinAlgError as error:
+        except RuntimeError as error:  # a covariance that has no factors
             return None, [Fault(None, 1.0, f"cannot be used: {error}")]
         return after, list(faults(self.first, self.now, after, self.config))
 

@@ -39,12 +39,13 @@ class GateSettings:
     """How much may be taken.
 
     Attributes:
-        taken: most of an own task's probes that one author's modules may take together, and most of any known
-            task's samples that one module may take or lose, 0 to 1.
+        taken: most of an own task's probes that one author's modules may take together; and most of any known
+            task's samples that one module may take, or may make unknown, 0 to 1.
         lost: most of an own task's probes that may become unknown in all, 0 to 1.
         loosened: most by which the share of far inputs that are called known may rise in all, 0 to 1.
-        doubt: a task of others has few samples, and a share of them says little: their loss counts once chance
-            alone would cause it with at most this probability in a task that loses ``taken``; above 0, up to 1.
+        doubt: a share of few samples says little: what tasks of others lose, and what becomes unknown, counts once
+            chance alone would cause it with at most this probability in a task that loses ``taken``; above 0, up
+            to 1. What is taken from own tasks counts as it is.
         weak: a joining task that keeps less than this of its own samples makes the gate look closer, 0 to 1; it
             costs time, and changes what is found only where modules harm each other alone.
 
@@ -143,6 +144,10 @@ class View:
         """Whether each sample of member i would be given to it if no later member were there [n], bool."""
         return _taker(self._samples[i][0][:, : i + 1], i) == i
 
+    def margins(self, i: int) -> Tensor:
+        """Margins of the samples of member i [n]; below 0 they are unknown."""
+        return self._samples[i][1]
+
     @cached_property
     def _samples(self) -> list[tuple[Tensor, Tensor]]:
         """Of each member: scores [n, T] by position, and margins [n]."""
@@ -202,7 +207,11 @@ def faults(first: View | None, before: View | None, after: View, config: GateSet
     yield from _among_joining(after, known, config)
     risen = after.far_known - (first.far_known if first else 0.0)
     if risen > config.loosened:
-        yield Fault(None, risen, f"makes {_percent(risen)} more of far inputs known")
+        # thresholds are pulled by samples that lie far from their own task: whoever brought most of them did it
+        far = [float((after.margins(i) < 0).float().mean()) for i in range(known, len(after.members))]
+        worst = max(far)
+        blamed = known + far.index(worst) if worst else None
+        yield Fault(blamed, risen, f"makes {_percent(risen)} more of far inputs known")
 
 
 def _from_known(before: View, after: View, config: GateSettings) -> Iterator[Fault]:
@@ -212,11 +221,13 @@ def _from_known(before: View, after: View, config: GateSettings) -> Iterator[Fau
         gone = before.right[i] & ~after.right[i]
         taker = after.taker[i][gone]
         counts = torch.bincount(taker[taker >= known], minlength=len(after.members))
-        limit = _most(len(gone), after.own > i, config)
+        believed = _tolerated(len(gone), config.taken, config.doubt)
+        limit = math.floor(config.taken * len(gone)) if i < after.own else believed
         for j in (counts > limit).nonzero()[:, 0].tolist():
-            yield _overlap(j, int(counts[j]) / len(gone), member)
+            share = int(counts[j]) / len(gone)
+            yield Fault(j, share, overlap(member.name, share))
         astray = int((taker < known).sum())
-        if astray > limit:
+        if astray > believed:
             share = astray / len(gone)
             reason = f"makes {_percent(share)} of task {member.name!r} unknown or taken for other tasks"
             yield Fault(None, share, reason)
@@ -227,11 +238,7 @@ def _from_own(first: View, after: View, known: int, config: GateSettings) -> Ite
     for i, places, share in overruns(first, after, config):
         joining = [j for j in places if j >= known]
         if joining:  # else those that join did not do it, and overruns() is asked again at the end
-            reason = (
-                f"overlaps task {first.members[i].name!r}: its author's modules together take "
-                f"{_percent(share)} of it"
-            )
-            yield Fault(joining[-1], share, reason)
+            yield Fault(joining[-1], share, overlap(first.members[i].name, share, len(places)))
     for i in range(after.own):
         gone = first.right[i] & ~after.right[i] & (after.taker[i] < after.own)
         if int(gone.sum()) > config.lost * len(gone):
@@ -265,25 +272,21 @@ def _among_joining(after: View, known: int, config: GateSettings) -> Iterator[Fa
         own = after.held_against_earlier(i)
         taker = after.taker[i][own]
         counts = torch.bincount(taker[taker > i], minlength=len(after.members))
-        for j in (counts > _most(n, False, config)).nonzero()[:, 0].tolist():  # noqa: FBT003
-            yield _overlap(j, int(counts[j]) / n, after.members[i])
+        for j in (counts > _tolerated(n, config.taken, config.doubt)).nonzero()[:, 0].tolist():
+            share = int(counts[j]) / n
+            yield Fault(j, share, overlap(after.members[i].name, share))
         if i + 1 < len(after.members) and int(after.right[i].sum()) < config.weak * int(own.sum()):
             yield Fault(None, 0.0, f"makes much of task {after.members[i].name!r} unknown")
 
 
-def _overlap(j: int, share: float, member: Candidate) -> Fault:
-    return Fault(j, share, f"overlaps task {member.name!r}: takes {_percent(share)} of it")
+def overlap(task: str, share: float, modules: int = 1) -> str:
+    """The reason in words why modules of one author, one or more, that take this share of a task are held."""
+    does = "takes" if modules == 1 else "its author's modules together take"
+    return f"overlaps task {task!r}: {does} {_percent(share)} of it"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _most(n: int, is_own: bool, config: GateSettings) -> int:  # noqa: FBT001
-    """How many of ``n`` samples may be lost."""
-    if is_own:
-        return math.floor(config.taken * n)
-    return _tolerated(n, config.taken, config.doubt)
 
 
 def _tolerated(n: int, share: float, doubt: float) -> int:
