@@ -28,7 +28,7 @@ class Contents:
     Attributes:
         known: by id.
         held: what of it the trust list and the quotas let in.
-        damaged: what cannot be had from this disk, and why, by id.
+        damaged: what is held but cannot be had from this disk, and why, by id.
         ids: of all that is held whole.
     """
 
@@ -40,12 +40,13 @@ class Contents:
         self.damaged: dict[str, str] = {}
         self.ids: frozenset[str] = frozenset()
         self._files, self._write = files, write
+        self._lacking: dict[str, str] = {}  # a file or the envelope, whether needed or not
         self._without_envelope: set[str] = set()
         self._uses: dict[str, set[str]] = {}
         sizes = files.blob_sizes()
         for id_, one in known.items():
             if any(sizes.get(file.sha256) != file.bytes for file in _blobs(one)):
-                self.damaged[id_] = "a file is missing, or has another size"
+                self._lacking[id_] = "a file is missing, or has another size"
         self.settle(trust)
         if write:
             files.sweep(self._uses)
@@ -72,14 +73,16 @@ class Contents:
             accepted.manifest,
             accepted.envelope if accepted.manifest is None else b"",
         )
-        self.damaged.pop(accepted.id, None)
+        self._lacking.pop(accepted.id, None)
         self._without_envelope.discard(accepted.id)
         if accepted.manifest is None:
             self.settle(trust)
             return
+        self.damaged.pop(accepted.id, None)
         self._use(accepted.id, accepted.blobs)
         for left in self.held.add_module(accepted.id, accepted.manifest):
             self.ids -= {left}
+            self.damaged.pop(left, None)
             gone = self.known[left]
             self._remove_envelope(left)
             for file in _blobs(gone):
@@ -91,7 +94,7 @@ class Contents:
     def lose(self, ids: Iterable[str], reason: str, *, envelope: bool = False) -> None:
         """Damage was noticed: these are not held whole any more, so that they are fetched again."""
         for id_ in ids:
-            self.damaged[id_] = reason
+            self._lacking[id_] = reason
             if envelope:
                 self._without_envelope.add(id_)
         self._count()
@@ -116,9 +119,12 @@ class Contents:
 
     def _count(self) -> None:
         """What is held whole: of a module that its author took back, the envelope is all there need be."""
-        self.ids = self.held.ids - {
-            id_ for id_ in self.damaged if self.held.is_live(id_) or id_ in self._without_envelope
+        self.damaged = {
+            id_: why
+            for id_, why in self._lacking.items()
+            if self.held.is_live(id_) or (id_ in self._without_envelope and id_ in self.held.ids)
         }
+        self.ids = self.held.ids - self.damaged.keys()
 
     def _use(self, id_: str, blobs: Iterable[str]) -> None:
         for sha in blobs:
@@ -126,7 +132,7 @@ class Contents:
 
     def _remove_envelope(self, id_: str) -> None:
         del self.known[id_]
-        self.damaged.pop(id_, None)
+        self._lacking.pop(id_, None)
         if self._write:
             self._files.remove(self._files.envelope_path("modules", id_))
 
