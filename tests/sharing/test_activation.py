@@ -34,7 +34,7 @@ def features(number, part, seed=0):
     """Inputs of a task, three classes, and their labels; the parts and seeds differ in inputs alone."""
     centre = torch.randn(WIDTH, generator=generator(number))
     classes = centre + 0.5 * torch.randn(3, WIDTH, generator=generator(number, 1))
-    n = {"train": 60, "val": 60, "test": 200}[part]
+    n = {"train": 60, "val": 120, "test": 200}[part]
     labels = torch.arange(n) % 3
     noise = torch.randn(n, WIDTH, generator=generator(number, part, seed))
     return classes[labels] + 0.3 * noise, labels
