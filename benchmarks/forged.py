@@ -184,7 +184,7 @@ def forgeries() -> Iterator[Forgery]:
     yield item(name, "another module's", Code.WRONG_HASH, envelope, dict(zip(blobs, other, strict=True)))
     rotated = dict(zip(blobs, reversed(blobs.values()), strict=True))
     yield item(name, "among each other", Code.WRONG_HASH, envelope, rotated)
-    yield file(name, "another module's, in a file", Code.MISSING_BLOB, module.join(envelope, other))
+    yield file(name, "another module's, in a file", Code.MALFORMED, module.join(envelope, other))
     turned = module.join(envelope, reversed(blobs.values()))
     yield file(name, "among each other, in a file", Code.MALFORMED, turned)
 

@@ -103,7 +103,8 @@ FITTING = {
     # Who signs a module or a revocation is looked up; who signs a trust list is verified first.
     "key": {Code.UNKNOWN_AUTHOR, Code.BAD_SIGNATURE, Code.WEAK_KEY, Code.MALFORMED},
     "frame": {Code.MALFORMED, Code.TOO_LARGE},
-    "blob": {Code.WRONG_HASH, Code.MISSING_BLOB},
+    # In a file blobs are known by their hashes: a changed one is another, which the manifest does not list.
+    "blob": {Code.MALFORMED},
 }
 
 

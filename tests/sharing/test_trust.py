@@ -332,6 +332,13 @@ def test_the_number_of_roots_is_checked_at_the_limit():
     assert code_of(parse(rooted(*keys).to_payload())) is Code.BAD_TRUST
 
 
+def test_a_lowered_threshold_is_agreed_to_by_as_many_as_before():
+    current = rooted(ME, ADA, BEN, threshold=2)
+    lowered = rooted(ME, ADA, BEN, threshold=1, version=2)
+    assert code_of(accept_trust(sealed(lowered, ME), current)) is Code.BAD_TRUST
+    assert code_of(accept_trust(sealed(lowered, ME, BEN), current)) is None
+
+
 def test_the_size_is_checked_at_the_limit(monkeypatch):
     payload = FRESH.to_payload()
     monkeypatch.setattr(trust_module, "MAX_MANIFEST", len(payload))
