@@ -53,29 +53,28 @@ def layout(tensors: Mapping[str, Tensor]) -> Layout:
     return {name: (_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
-def check_layout(found: Layout) -> str:
-    """What is wrong with a layout, or "": at most :data:`MAX_TENSORS` tensors, known types, no blob too large.
+def size(found: Layout) -> int:
+    """How many bytes a blob of this layout has; nothing is allocated, whatever the shapes say.
 
-    Nothing is allocated, whatever the shapes say.
+    Raises:
+        ValueError: no blob has such a layout: more than :data:`MAX_TENSORS` tensors or none, a type or shape
+            that tensors do not have, a header or a blob above its limit.
     """
     if not 1 <= len(found) <= MAX_TENSORS:
-        return f"expected 1 to {MAX_TENSORS} tensors, found {len(found)}"
+        raise ValueError(f"expected 1 to {MAX_TENSORS} tensors, found {len(found)}")
     for name, (dtype, shape) in found.items():
         if dtype not in _NUMPY:
-            return f"{name}: expected a type of {', '.join(DTYPES)}, found {dtype[:20]!r}"
+            raise ValueError(f"{name}: expected a type of {', '.join(DTYPES)}, found {dtype[:20]!r}")
         # As if empty dimensions had one: strides are products of them, and must not overflow either.
         if len(shape) > MAX_DIMENSIONS or math.prod(max(1, extent) for extent in shape) > MAX_BLOB:
-            return f"{name}: expected at most {MAX_DIMENSIONS} dimensions and {MAX_BLOB:,} numbers"
-    if len(_header(found)) > MAX_BLOB_HEADER:
-        return f"expected a header of at most {MAX_BLOB_HEADER:,} bytes"
-    if size(found) > MAX_BLOB:
-        return f"expected at most {MAX_BLOB:,} bytes, found tensors of {size(found):,}"
-    return ""
-
-
-def size(found: Layout) -> int:
-    """How many bytes a blob of this layout has."""
-    return 8 + len(_header(found)) + sum(_bytes(dtype, shape) for dtype, shape in found.values())
+            raise ValueError(f"{name}: expected at most {MAX_DIMENSIONS} dimensions and {MAX_BLOB:,} numbers")
+    header, payload = _header(found)
+    if len(header) > MAX_BLOB_HEADER:
+        raise ValueError(f"expected a header of at most {MAX_BLOB_HEADER:,} bytes")
+    total = 8 + len(header) + payload
+    if total > MAX_BLOB:
+        raise ValueError(f"expected at most {MAX_BLOB:,} bytes, found tensors of {total:,}")
+    return total
 
 
 def encode(tensors: Mapping[str, Tensor]) -> bytes:
@@ -91,7 +90,7 @@ def encode(tensors: Mapping[str, Tensor]) -> bytes:
                 [1., 1.]])}
     """
     found = layout(tensors)
-    header = _header(found)
+    header, _ = _header(found)
     parts = [len(header).to_bytes(8, "little"), header]
     for name in _order(found):
         values = tensors[name].detach().cpu().contiguous().numpy()
@@ -104,16 +103,16 @@ def check(data: bytes, expected: Layout) -> dict[str, Tensor] | Refused:
 
     Args:
         data: the bytes; their hash should have been compared before.
-        expected: what the manifest says, past :func:`check_layout`.
+        expected: what the manifest says, past :func:`size`.
     """
-    header = _header(expected)
+    header, payload = _header(expected)
     start = 8 + len(header)
     if data[8:start] != header:
         return Refused(Code.WRONG_TENSORS, f"expected a blob of exactly {', '.join(sorted(expected))}")
-    if data[:8] != len(header).to_bytes(8, "little") or len(data) != size(expected):
+    if data[:8] != len(header).to_bytes(8, "little") or len(data) != start + payload:
         return Refused(
             Code.BAD_BLOB,
-            f"expected {size(expected):,} bytes with a header of {len(header)}, found {len(data):,}",
+            f"expected {start + payload:,} bytes with a header of {len(header)}, found {len(data):,}",
         )
     tensors = {}
     for name in _order(expected):
@@ -135,7 +134,8 @@ def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
     return int(_NUMPY[dtype][2]) * math.prod(shape)
 
 
-def _header(found: Layout) -> bytes:
+def _header(found: Layout) -> tuple[bytes, int]:
+    """The header's bytes, and how many bytes come after it."""
     entries, start = {}, 0
     for name in _order(found):
         dtype, shape = found[name]
@@ -143,4 +143,4 @@ def _header(found: Layout) -> bytes:
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
         start = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    return text + b" " * (-len(text) % 8)
+    return text + b" " * (-len(text) % 8), start

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -170,13 +171,20 @@ def _anchoring(settings: Mapping[str, Json]) -> Anchoring:
         raise DataError("expected anchor and precision")
     if settings["precision"] not in precisions.PRECISIONS:
         raise DataError(f"expected a precision of {', '.join(precisions.PRECISIONS)}")
-    fitted = dict(settings["anchor"])
-    kind = fitted.pop("anchor", None)
-    if not all(isinstance(value, str) for value in (kind, *fitted.values())):
+    fitted = settings["anchor"]
+    if not all(isinstance(value, str) for value in fitted.values()):
         raise DataError("expected words for how the anchor was fitted")
-    anchoring = Anchoring(str(kind), fitted)
-    if anchoring.fitted_with != settings["anchor"]:
-        raise DataError(f"expected what {kind} anchors are fitted with, found {', '.join(fitted)}")
+    return _fitted_with(tuple(fitted.items()))
+
+
+@lru_cache(maxsize=32)
+def _fitted_with(words: tuple[tuple[str, str], ...]) -> Anchoring:
+    """The anchoring that anchors fitted like this are read with; all modules of a bank have the same few."""
+    settings = dict(words)
+    kind = settings.pop("anchor", "")
+    anchoring = Anchoring(kind, settings)
+    if anchoring.fitted_with != dict(words):
+        raise DataError(f"expected what {kind} anchors are fitted with, found {', '.join(settings)}")
     return anchoring
 
 

@@ -46,6 +46,7 @@ _FIELDS: Final = {
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _WORD: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _MARKS: Final = frozenset(" -_.'()+&,#")
+_PLAIN: Final = re.compile(r"(?! )[A-Za-z0-9 \-_.'()+&,#]{1,64}(?<! )")
 
 
 @final
@@ -169,6 +170,8 @@ def check_name(kind: str, name: str) -> None:
             ...
         stolon.errors.TaskError: the class name '<script>' cannot be shared: '<' is not allowed; rename it, ...
     """
+    if isinstance(name, str) and _PLAIN.fullmatch(name):
+        return  # most names; the rest is looked at one character after the other
     remedy = (
         f"rename it, using letters, digits, spaces and -_.'()+&,# alone, 1 to {MAX_NAME} characters, with "
         "no space at either end"
@@ -251,11 +254,9 @@ def _file(value: Json) -> File:
     if not isinstance(found["tensors"], dict):
         _refuse("tensors: expected an object")
     tensors = {_word("tensor", name): _tensor(entry) for name, entry in found["tensors"].items()}
-    if problem := blobs.check_layout(tensors):
-        _refuse(f"tensors: {problem}")
-    size = _whole("bytes", found["bytes"], 1)
-    if size != blobs.size(tensors):
-        _refuse(f"bytes: these tensors take {blobs.size(tensors):,} bytes, found {size:,}")
+    needed, size = blobs.size(tensors), _whole("bytes", found["bytes"], 1)
+    if size != needed:
+        _refuse(f"bytes: these tensors take {needed:,} bytes, found {size:,}")
     return File(_word("role", found["role"]), _hex("sha256", found["sha256"]), size, tensors)
 
 

@@ -168,7 +168,8 @@ def _part(data: bytes, place: int, most: int) -> tuple[bytes | None, int]:
 
 
 def _encoded(role: str, module: TaskModule) -> bytes:
-    problem = codec.check_layout(codec.layout(module.tensors[role]))
-    if problem:
-        raise TaskError(f"task {module.task!r} cannot be shared: {role}: {problem}")
+    try:
+        codec.size(codec.layout(module.tensors[role]))
+    except ValueError as error:
+        raise TaskError(f"task {module.task!r} cannot be shared: {role}: {error}") from None
     return codec.encode(module.tensors[role])
