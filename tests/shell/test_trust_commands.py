@@ -8,7 +8,7 @@ import pytest
 from benchmarks.forged import make_module
 from tests.shell.making import content
 
-from stolon import records
+from stolon import agent, records
 from stolon.errors import (
     KeyFileError,
     ModuleRefusedError,
@@ -295,14 +295,14 @@ class Agent:
 
 def test_a_running_agent_is_asked_and_told(folder, own, monkeypatch, capsys):
     trust = Trust.fresh(own.public).adding(Author(ADA.public, "Ada")).revoking("12" * 32)
-    agent = Agent(trust)
-    monkeypatch.setattr(trust_commands, "running", lambda _: agent)
+    there = Agent(trust)
+    monkeypatch.setattr(trust_commands, "running", lambda _: there)
     assert shown(capsys) == trust_commands.rows(trust, own.public)
     trust_commands.add(store=None, key=BEN.public, name="Ben")
     assert fingerprint(BEN.public) in capsys.readouterr().out
     trust_commands.revoke(store=None, what="12-34")
     assert "the agent did it" in capsys.readouterr().out
-    assert agent.told == [
+    assert there.told == [
         ("/trust", {"add": BEN.public, "name": "Ben"}),
         ("/trust", {"revoke": "12-34"}),
     ]
@@ -317,3 +317,22 @@ def test_what_a_killed_agent_left_is_passed_over(folder, own, capsys):
     (folder / ADDRESS).write_text(json.dumps({"pid": process, "port": 1, "token": "x"}))
     trust_commands.add(store=None, key=ADA.public, name="Ada")
     assert [author["name"] for author in shown(capsys)["authors"]] == ["me", "Ada"]
+
+
+def test_the_agent_looks_for_key_and_bank_in_the_same_places():
+    assert (trust_commands.KEY, trust_commands.BANK) == (agent.KEY, agent.BANK)
+
+
+def test_the_command_does_it(run, empty):
+    own = run("trust", "key").out.splitlines()[0]
+    assert run("trust", "add", ADA.public, "--name", "Ada").code == 0
+    assert [one["key"] for one in json.loads(run("trust", "show", "--json").out)["authors"]] == [
+        own,
+        ADA.public,
+    ]
+    assert fingerprint(ADA.public) in run("trust", "show").out
+    assert run("trust", "revoke", fingerprint(ADA.public)).code == 0
+    ended = run("trust", "add", ADA.public, "--name", "Ada")
+    assert ended.code != 0
+    assert "revoked-key" in ended.err
+    assert json.loads(run("trust", "show", "--json").out)["revoked"]["keys"] == [ADA.public]
