@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,6 +58,7 @@ class Worker:
         from stolon.sharing.envelope import TRUST, seal
         from stolon.sharing.exchange.driver import Driver
         from stolon.sharing.exchange.engine import Exchange
+        from stolon.sharing.holdings import BankHoldings
         from stolon.sharing.keys import Key
         from stolon.sharing.trust import Author, Trust
 
@@ -69,8 +71,9 @@ class Worker:
                     trust = trust.adding(Author(key, f"agent {number}"))
             self.bank.set_trust(seal(TRUST, trust.to_payload(), self.key))
         self.link = ZenohLink(ZenohSettings(listen=(listen,), connect=tuple(connect)))
-        self.exchange = Exchange(self.key.public, self.bank, random.Random())  # noqa: S311 - no secret
-        self.driver = Driver(self.exchange, self.bank, self.link)
+        holdings = BankHoldings(self.bank, BACKBONE)
+        self.exchange = Exchange(self.key.public, holdings, random.Random())  # noqa: S311 - no secret
+        self.driver = Driver(self.exchange, holdings, self.link)
         own = [
             stored.manifest.task
             for stored in self.bank.modules()
@@ -95,8 +98,10 @@ class Worker:
                 elif order == "ids":
                     ids = self.bank.ids()
                     say("ids", serial=serial, ids=sorted(ids), digest=digest(ids))
-                elif order == "think":
-                    say("think", serial=serial, ms=think(float(words[0])))
+                elif order == "think-begin":
+                    self.thinking = Thinking()
+                elif order == "think-end":
+                    say("think-end", serial=serial, ms=self.thinking.end())
         finally:
             self.driver.stop()
             self.bank.close()
@@ -128,20 +133,32 @@ class Worker:
         }
 
 
-def think(seconds: float) -> list[float]:
-    """Milliseconds that each of many small predictions took, one every 10 ms: what sharing beside it costs them."""
-    import torch
+class Thinking(threading.Thread):
+    """Small predictions, one every 10 ms, beside everything else; :meth:`end` gives the milliseconds of each."""
 
-    torch.set_num_threads(1)
-    features, weights = torch.ones(32, WIDTH), torch.ones(WIDTH, 50 * CLASSES)
-    took, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        for _ in range(4):
-            (features @ weights).softmax(1).max(1)
-        took.append((time.perf_counter() - began) * 1000)
-        time.sleep(0.01)
-    return took
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._is_over = threading.Event()
+        self._took: list[float] = []
+        self.start()
+
+    def run(self) -> None:
+        """Think until :meth:`end`."""
+        import torch
+
+        torch.set_num_threads(1)
+        features, weights = torch.ones(32, WIDTH), torch.ones(WIDTH, 50 * CLASSES)
+        while not self._is_over.wait(0.01):
+            began = time.perf_counter()
+            for _ in range(4):
+                (features @ weights).softmax(1).max(1)
+            self._took.append((time.perf_counter() - began) * 1000)
+
+    def end(self) -> list[float]:
+        """Stop."""
+        self._is_over.set()
+        self.join()
+        return self._took
 
 
 def digest(ids: Iterable[str]) -> str:

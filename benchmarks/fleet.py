@@ -6,6 +6,7 @@ fleet.agents[0].add(10)
 seconds = fleet.until_equal(60)
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -18,9 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests import this one without being in its folder
 from proxy import Network, Proxy
 
 WORKER = Path(__file__).with_name("agents.py")
@@ -74,7 +74,11 @@ class Agent:
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        for line in process.stdout:
+        with process.stdout as output:
+            self._read_lines(process, output)
+
+    def _read_lines(self, process: "subprocess.Popen[str]", output: IO[str]) -> None:
+        for line in output:
             try:
                 said = json.loads(line)
             except ValueError:
@@ -91,11 +95,9 @@ class Agent:
         """Give an order; nothing happens where the process is gone."""
         assert self._process is not None
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(OSError, ValueError):  # gone, or hung up on
             self._process.stdin.write(order + "\n")
             self._process.stdin.flush()
-        except OSError:
-            pass
 
     def wait_for(
         self, word: str, timeout_s: float = 30.0, serial: int | None = None
@@ -129,6 +131,7 @@ class Agent:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._hang_up()
 
     def quit(self) -> int | None:
         """Close its input, which is the order to end; the exit code, or None if it does not end in 15 s."""
@@ -136,10 +139,18 @@ class Agent:
             return 0
         self.tell("quit")
         try:
-            return self._process.wait(15)
+            code = self._process.wait(15)
         except subprocess.TimeoutExpired:
             self.kill()
             return None
+        self._hang_up()
+        return code
+
+    def _hang_up(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it was in the middle of an order
+            self._process.stdin.close()
 
 
 class Fleet:
@@ -161,7 +172,7 @@ class Fleet:
             key.write(home / "key")
             connect = []
             for other in self.agents:
-                proxy = self.network.proxy(other.port)
+                proxy = self.network.proxy(other.port, framed=True)
                 self.proxies[frozenset((number, other.number))] = proxy
                 connect.append(f"tcp/127.0.0.1:{proxy.port}")
             self.agents.append(Agent(number, home, roster, key.public, port, connect))
@@ -217,7 +228,12 @@ class Fleet:
             if all(states) and len({state["digest"] for state in states if state}) == 1:
                 ids = chosen[0].ask("ids")
                 expected = {id_ for agent in chosen for id_ in list(agent.added)}
-                if ids is not None and expected <= set(ids["ids"]) and ids["digest"] == states[0]["digest"]:
+                if (
+                    ids is not None
+                    and states[0] is not None
+                    and expected <= set(ids["ids"])
+                    and ids["digest"] == states[0]["digest"]
+                ):
                     return time.monotonic() - began
             time.sleep(0.1)
         return None

@@ -28,14 +28,12 @@ class Mode(enum.Enum):
     """What a proxy does with bytes.
 
     CUT resets connections and refuses new ones. HOLD lets nothing through and says nothing: a cable pulled, and an
-    endpoint that accepts but never answers. STARVE passes Zenoh's keep-alives and nothing else: a peer that looks
-    alive and does nothing.
+    endpoint that accepts but never answers.
     """
 
     OPEN = "open"
     CUT = "cut"
     HOLD = "hold"
-    STARVE = "starve"
 
 
 class Proxy:
@@ -56,6 +54,8 @@ class Proxy:
         self._delay_s = 0.0
         self._garble: random.Random | None = None
         self._garble_share = 0.0
+        self._count = 0  # connections so far; those up to `_starved` are starved
+        self._starved = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: asyncio.Server | None = None
         self._changed = asyncio.Event()
@@ -75,13 +75,16 @@ class Proxy:
         self._order(Mode.HOLD)
 
     def starve(self) -> None:
-        """Pass keep-alives only; needs :attr:`framed`."""
+        """Pass keep-alives only, on the connections there are: they look alive and do nothing. New ones work.
+
+        Needs :attr:`framed`.
+        """
         assert self.framed
-        self._order(Mode.STARVE)
+        self._starved = self._count
 
     def heal(self) -> None:
         """Pass everything, at full speed and whole."""
-        self._rate, self._delay_s, self._garble = None, 0.0, None
+        self._rate, self._delay_s, self._garble, self._starved = None, 0.0, None, 0
         self._order(Mode.OPEN)
 
     def throttle(self, rate: float) -> None:
@@ -136,6 +139,8 @@ class Proxy:
             await self._changed.wait()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._count += 1
+        number = self._count
         writers = {writer}
         self._writers.add(writer)
         try:
@@ -150,8 +155,8 @@ class Proxy:
                     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                         each.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, SMALL_BUFFER)
             ways = {
-                asyncio.create_task(self._pump(reader, back, up=True)),
-                asyncio.create_task(self._pump(there, writer, up=False)),
+                asyncio.create_task(self._pump(number, reader, back, up=True)),
+                asyncio.create_task(self._pump(number, there, writer, up=False)),
             }
             _, left = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in left:
@@ -164,14 +169,16 @@ class Proxy:
             for each in writers:
                 each.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
+    async def _pump(
+        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
+    ) -> None:
         late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(1024)
         sending = asyncio.create_task(self._send_late(late, writer))
         try:
             while not sending.done():
                 piece = await self._read_batch(reader) if self.framed else await self._read(reader)
                 await self._may_pass()
-                if self.mode is Mode.STARVE and len(piece) > 2 + KEEP_ALIVE:
+                if number <= self._starved and len(piece) > 2 + KEEP_ALIVE:
                     continue
                 if self._rate is not None:
                     await asyncio.sleep(len(piece) / self._rate)

@@ -203,7 +203,7 @@ def test_reopening_keeps_the_place_and_finds_everybody_again():
         a.link.reopen()
         assert a.link.endpoints == place
         assert until(lambda: a.peers == [(B, True), (B, False), (B, True)]), a.peers
-        assert until(lambda: b.sees(A))
+        assert until(lambda: b.peers == [(A, True), (A, False), (A, True)]), b.peers
         assert b.ask(A, b"again?") == b"echo again?"
         assert a.ask(B, b"again?") == b"echo again?"
 

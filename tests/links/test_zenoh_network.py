@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from benchmarks.proxy import Network, Proxy
+from proxy import Network, Proxy
 from tests.links.ears import A, B, C, Ears, connected, listening, until
 
 
@@ -92,7 +92,6 @@ def test_opening_anew_cures_a_connection_that_only_looks_alive(network: Network)
             assert a.sees(B)
             assert b.sees(A)
             assert b.ask(A, b"lost", timeout_s=0.5) is None
-            proxy.heal()
             b.link.reopen()
             assert until(lambda: a.sees(B) and b.sees(A))
             assert b.ask(A, b"there?") == b"echo there?"

@@ -13,6 +13,7 @@ its neighbours in turn, so that a connected network is enough.
 Source: eclipse-zenoh 1.10 (EPL-2.0 or Apache-2.0), zenoh.io.
 """
 
+import atexit
 import itertools
 import json
 import logging
@@ -39,6 +40,8 @@ CLOSE_S: Final = 6.0
 """Seconds that Zenoh is given to close: twice what connections that are just being opened may take."""
 REOPEN_S: Final = 10.0
 """Seconds for which a port that is still being given back is tried again."""
+JOIN_S: Final = 2.0
+"""Seconds that our own threads are then given to end."""
 ANSWERS: Final = 8
 """Requests answered at the same time; each may wait for a slow peer."""
 ANSWERS_PER_PEER: Final = 2 * PULLS_PER_PEER
@@ -150,6 +153,9 @@ class ZenohLink:
     def _begin(self, opening: _Opening) -> None:
         self._conversation = _Conversation(self.settings, self._listen, opening)
         self._opening = opening
+        # Were it left open to the end of the program, our threads would come back from Zenoh into an interpreter that
+        # is being taken down, which aborts.
+        atexit.register(self._conversation.close)
         # A port that was taken as "any free one" is now the one that peers know.
         if any(endpoint.endswith(":0") for endpoint in self._listen) and self.endpoints:
             self._listen = self.endpoints
@@ -165,6 +171,7 @@ class ZenohLink:
     def _end(self) -> None:
         conversation, self._conversation = self._conversation, None
         if conversation is not None:
+            atexit.unregister(conversation.close)
             conversation.close()
 
 
@@ -231,9 +238,10 @@ class _Conversation:
         closing.join(CLOSE_S)
         if closing.is_alive():
             log.warning("Zenoh did not close in time and is left to itself", extra={"seconds": CLOSE_S})
-        for thread in (*self._threads, *self._answers.threads):
+        until = time.monotonic() + JOIN_S
+        for thread in (*self._threads, *self._answers.threads, *self.asks.threads):
             if thread is not threading.current_thread():
-                thread.join(1.0)
+                thread.join(max(0.0, until - time.monotonic()))
         for peer in sorted(self._alive):
             self._tell(peer, alive=False)
 

@@ -118,6 +118,11 @@ class Asks:
             self._leave(peer)
             self._end(pending, None)
 
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """Of the requests; they end soon after :meth:`close`."""
+        return self._workers.threads
+
     def close(self) -> None:
         """End everything under way with None."""
         with self._changed:
