@@ -48,7 +48,7 @@ class Server:
                 proxy_headers=False,
                 h11_max_incomplete_event_size=16 * 2**10,
                 timeout_keep_alive=15,
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=1,
                 backlog=limits.connections,
             )
         )
