@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stolon.sharing import envelope as envelopes
+from stolon.sharing import manifest, revocation, trust
 from stolon.sharing.codes import Code, Refused
 from stolon.sharing.envelope import (
     MODULE,
@@ -53,6 +54,15 @@ def test_the_format_is_the_one_that_earlier_versions_wrote(path):
     opened = open_envelope(vector["envelope"].encode())
     assert opened == Envelope(vector["type"], payload, ((key.public, bytes.fromhex(vector["signature"])),))
     assert verify(opened, key.public)
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_what_earlier_versions_signed_is_still_read_and_written_the_same(path):
+    vector = json.loads(path.read_text())
+    parse = {MODULE: manifest.parse, TRUST: trust.parse, REVOCATION: revocation.parse}[vector["type"]]
+    read = parse(vector["payload"].encode())
+    assert not isinstance(read, Refused)
+    assert read.to_payload() == vector["payload"].encode()
 
 
 def test_there_is_a_vector_of_each_type():
