@@ -124,7 +124,7 @@ class Contents:
             for id_, why in self._lacking.items()
             if self.held.is_live(id_) or (id_ in self._without_envelope and id_ in self.held.ids)
         }
-        self.ids = self.held.ids - self.damaged.keys()
+        self.ids = self.held.ids.difference(self.damaged)  # minus a view of keys would be a set that changes
 
     def _use(self, id_: str, blobs: Iterable[str]) -> None:
         for sha in blobs:
