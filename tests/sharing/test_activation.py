@@ -324,18 +324,19 @@ class Remembering:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hundred_orders_of_arrival_give_the_same_activation(kind):
-    """An agent asks again whenever a module arrives, with all that it holds in the fixed order."""
+    """An agent asks again when modules arrived, with all that it holds in the fixed order."""
     modules, mine = mixed(kind, ROLES), [own(kind, i) for i in range(3)]
     remembering = Remembering(kind)
     found, rng = set(), random.Random(0)
-    for _ in range(100):
+    for time in range(100):
         rng.shuffle(mine)
         bank = {}
         for module in rng.sample(modules, len(modules)):
             bank[module.id] = module
-            others = sorted(bank.values(), key=lambda c: c.id)
-            now = activate(mine, others, remembering, no_images)
-            assert set(now.active) | set(now.held) == {c.id for c in [*mine, *bank.values()]}
+            if time < 5 or len(bank) == len(modules):
+                others = sorted(bank.values(), key=lambda c: c.id)
+                now = activate(mine, others, remembering, no_images)
+                assert set(now.active) | set(now.held) == {c.id for c in [*mine, *bank.values()]}
         found.add((now.active, tuple(sorted(now.held.items()))))
     assert len(found) == 1
     assert now.active == ("own-0", "own-1", "own-2", "id-4", "id-6")
