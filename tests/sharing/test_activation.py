@@ -18,7 +18,7 @@ from stolon.errors import DataError, SettingError
 from stolon.light.anchoring import Anchoring
 from stolon.light.anchors import GaussianAnchor, MahalanobisAnchor
 from stolon.sharing.activation import Activation, Candidate, GateSettings, activate
-from stolon.sharing.gate import TIE, _tolerated, far_inputs
+from stolon.sharing.gate import TIE, _allowed, _tolerated, far_inputs
 
 WIDTH = 24
 KINDS = ("mahalanobis", "gmm")
@@ -370,7 +370,7 @@ def one_by_one(kind, mine, others, taken=0.05):
                 took += candidate.name in near_b
                 astray += candidate.name not in near_b and (near_b != {a} or not known_b)
             believed = _tolerated(len(new), taken, 0.2)
-            harmed |= took > (int(taken * len(new)) if is_own else believed) or astray > believed
+            harmed |= took > (_allowed(len(new), taken) if is_own else believed) or astray > believed
         risen = known_share(after, far) - known_share(first, far)
         if not harmed and risen <= 0.05:
             active.append(candidate)
@@ -399,6 +399,12 @@ def samples_of(mapper, member, is_own):
 
 
 # Small parts
+
+
+@pytest.mark.parametrize(("n", "k"), [(0, 0), (10, 0), (37, 0), (38, 1), (58, 2), (98, 4), (512, 24)])
+def test_the_fewer_probes_there_are_the_less_may_be_taken(n, k):
+    assert _allowed(n, 0.05) == k
+    assert k == 0 or (k + 1) / (n + 2) <= 0.05 < (k + 2) / (n + 2)
 
 
 def test_few_samples_are_only_believed_where_chance_would_hardly_do_it():

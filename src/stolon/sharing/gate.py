@@ -39,13 +39,13 @@ class GateSettings:
     """How much may be taken.
 
     Attributes:
-        taken: most of an own task's probes that one author's modules may take together; and most of any known
-            task's samples that one module may take, or may make unknown, 0 to 1.
+        taken: most of an own task's inputs that one author's modules may be expected to take together; and most of
+            any known task's samples that one module may take, or may make unknown, 0 to 1.
         lost: most of an own task's probes that may become unknown in all, 0 to 1.
         loosened: most by which the share of far inputs that are called known may rise in all, 0 to 1.
         doubt: a share of few samples says little: what tasks of others lose, and what becomes unknown, counts once
             chance alone would cause it with at most this probability in a task that loses ``taken``; above 0, up
-            to 1. What is taken from own tasks counts as it is.
+            to 1. Of own tasks the less is allowed to be taken the fewer probes there are.
         weak: a joining task that keeps less than this of its own samples makes the gate look closer, 0 to 1; it
             costs time, and changes what is found only where modules harm each other alone.
 
@@ -222,7 +222,7 @@ def _from_known(before: View, after: View, config: GateSettings) -> Iterator[Fau
         taker = after.taker[i][gone]
         counts = torch.bincount(taker[taker >= known], minlength=len(after.members))
         believed = _tolerated(len(gone), config.taken, config.doubt)
-        limit = math.floor(config.taken * len(gone)) if i < after.own else believed
+        limit = _allowed(len(gone), config.taken) if i < after.own else believed
         for j in (counts > limit).nonzero()[:, 0].tolist():
             share = int(counts[j]) / len(gone)
             yield Fault(j, share, overlap(member.name, share))
@@ -261,7 +261,7 @@ def overruns(first: View, now: View, config: GateSettings) -> Iterator[tuple[int
         counts = torch.bincount(taker, minlength=len(now.members)).tolist()
         for places in authors.values():
             total = sum(counts[j] for j in places)
-            if total > config.taken * n:
+            if total > _allowed(n, config.taken):
                 yield i, [j for j in places if counts[j]], total / n
 
 
@@ -287,6 +287,14 @@ def overlap(task: str, share: float, modules: int = 1) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _allowed(n: int, share: float) -> int:
+    """The largest loss of n samples after which more of the kind are expected to lose at most ``share``.
+
+    By Laplace's rule of succession, (k + 1) / (n + 2): an attacker may try often, and few probes say little.
+    """
+    return max(0, math.floor(share * (n + 2) - 1 + 1e-9))
 
 
 def _tolerated(n: int, share: float, doubt: float) -> int:
