@@ -170,7 +170,7 @@ def accept(
     if wanted.manifest is None or wanted.is_revoked:
         return Accepted(wanted.id, envelope, {}, wanted.manifest, None, wanted.revocation)
     if blobs.keys() - dict(wanted.blobs).keys():
-        return Refused(Code.MALFORMED, "a file came with it that it does not list")
+        return Refused(Code.MALFORMED, "a file came with it that it does not list, or that is damaged")
     module = assemble(wanted.id, wanted.manifest, blobs)
     if isinstance(module, Refused):
         return module
