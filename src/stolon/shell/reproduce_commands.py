@@ -1,0 +1,114 @@
+"""``stolon reproduce TABLE``: the papers' tables and figures, with what is measured here beside them."""
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from rich.console import Console
+
+from stolon.errors import SettingError, UnknownNameError
+from stolon.shell import exit_codes
+from stolon.shell.terminal import console as make_console
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for; a table refuses what it has no use for.
+
+    Attributes:
+        table: its name.
+        scale: ``"quick"``, ``"half"`` or ``"full"``.
+        agents: how many, None as the scale says.
+        tasks: how many, None as the scale says.
+        root: a folder with data, None for what needs none.
+        out: where results and report go.
+        seed: of everything random.
+        in_process: without processes of its own.
+        anchors: kinds of anchors.
+        biases: ``"both"``, ``"with"`` or ``"without"``.
+    """
+
+    table: str
+    scale: str
+    agents: int | None
+    tasks: int | None
+    root: str | None
+    out: Path
+    seed: int
+    in_process: bool
+    anchors: tuple[str, ...]
+    biases: str
+
+
+def reproduce(
+    *,
+    table: str,
+    scale: str = "quick",
+    agents: int | None = None,
+    tasks: int | None = None,
+    root: str | None = None,
+    out: str | None = None,
+    seed: int = 0,
+    in_process: bool = False,
+    anchors: tuple[str, ...] | None = None,
+    biases: str = "both",
+) -> int:
+    """Make a table anew; ends by naming its report.
+
+    Raises:
+        UnknownNameError: no such table.
+        SettingError: an option is out of its range, or of no use to this table.
+    """
+    if table not in TABLES:
+        raise UnknownNameError("table", table, tuple(TABLES))
+    if biases not in BIASES:
+        raise SettingError(f"biases: expected one of {', '.join(BIASES)}, found {biases!r}")
+    wanted = Wanted(
+        table=table,
+        scale=scale,
+        agents=agents,
+        tasks=tasks,
+        root=root,
+        out=Path(out or f"reproduce/{table}"),
+        seed=seed,
+        in_process=in_process,
+        anchors=anchors or ("gmm", "mahalanobis"),
+        biases=biases,
+    )
+    return TABLES[table](wanted, make_console())
+
+
+def _skill_figure10(wanted: Wanted, console: Console) -> int:
+    from stolon.experiments import skill, skill_report
+
+    config = skill.SkillConfig(
+        scale=wanted.scale,  # type: ignore[arg-type]  # checked there
+        agents=wanted.agents,
+        tasks=wanted.tasks,
+        root=wanted.root,
+        seed=wanted.seed,
+        in_process=wanted.in_process,
+        anchors=wanted.anchors,
+        biases=BIASES[wanted.biases],
+    )
+    world, found = skill.run(config, wanted.out, lambda text: console.print(text, soft_wrap=True))
+    for table in skill_report.terminal(world, found):
+        console.print(table)
+    console.print(skill_report.verdict(world, found), soft_wrap=True)
+    page = skill_report.publish(config, world, found, wanted.out, shlex.join(["stolon", *sys.argv[1:]]))
+    console.print(f"report: {page}", soft_wrap=True)
+    alike = all(variant.equal and variant.complete for variant in found)
+    return exit_codes.OK if alike else exit_codes.FAILED
+
+
+BIASES: Final[Mapping[str, tuple[bool, ...]]] = MappingProxyType(
+    {"both": (False, True), "without": (False,), "with": (True,)}
+)
+TABLES: Final[Mapping[str, Callable[[Wanted, Console], int]]] = MappingProxyType(
+    {"skill-figure10": _skill_figure10}
+)
+"""What can be made anew, by name."""
