@@ -18,22 +18,45 @@ _log = logging.getLogger(__name__)
 _ABSENT: Final = messages.Absent().to_bytes()
 
 
+MAX_MARKS: Final = 256
+"""Earlier states of the set that are remembered, so that what came since can be told."""
+
+
 @final
 class Answers:
     """Answers requests from what is held; changes nothing but its counts.
 
     Args:
         holdings: the bank.
-        index: what it holds; replaced as a whole when that changes.
+        index: what it holds.
     """
 
     def __init__(self, holdings: Holdings, index: Index) -> None:
-        self.index = index
         self.sent, self.received = Counter(), Counter()
+        self._index = index
+        # What came in, in order, and how much that was at each fingerprint: a peer that saw an earlier state
+        # is told what came since. After a removal nobody can be told so, and it begins anew.
+        self._news: list[str] = []
+        self._marks: dict[bytes, int] = {index.fingerprint: 0}
         self._holdings = holdings
         self._lock = threading.Lock()
         # Pieces of one blob are asked for one after the other, and each reading hashes the whole blob.
         self._last: tuple[str, bytes] = ("", b"")
+
+    def replace(self, index: Index) -> None:
+        """What is held has changed."""
+        with self._lock:
+            if self._index.ids <= index.ids:
+                self._news += sorted(index.ids - self._index.ids)
+            else:
+                self._news, self._marks = [], {}
+            self._marks[index.fingerprint] = len(self._news)
+            self._index = index
+            if len(self._marks) > MAX_MARKS:
+                oldest = next(iter(self._marks))
+                drop = self._marks.pop(oldest)
+                self._news = self._news[drop:]
+                self._marks = {mark: length - drop for mark, length in self._marks.items()}
 
     def answer(self, payload: bytes) -> bytes:
         """The reply to a request; never raises because of its bytes.
@@ -50,11 +73,11 @@ class Answers:
         return reply
 
     def _reply(self, request: messages.Request) -> bytes:
-        index = self.index  # one set for the whole answer, whatever is committed meanwhile
         match request:
             case messages.Compare():
-                return self._compare(index, request).to_bytes()
+                return self._compare(request).to_bytes()
             case messages.ListIds():
+                index = self._index  # one set for the whole answer, whatever is committed meanwhile
                 ids = tuple(id_ for number in request.buckets for id_ in index.buckets[number])
                 return messages.Ids(index.fingerprint, ids[: messages.MAX_IDS]).to_bytes()
             case messages.GetEnvelope():
@@ -62,11 +85,17 @@ class Answers:
             case messages.GetBlob():
                 return self._piece(request)
 
-    def _compare(self, index: Index, request: messages.Compare) -> messages.Reply:
+    def _compare(self, request: messages.Compare) -> messages.Reply:
+        with self._lock:
+            index = self._index
+            mark = self._marks.get(request.known)
+            news = None if mark is None else tuple(self._news[mark : mark + FEW_IDS + 1])
         if request.fingerprint == index.fingerprint:
             return messages.Same()
         if request.known == index.fingerprint:
             return messages.Known()
+        if news is not None and len(news) <= FEW_IDS:
+            return messages.Ids(index.fingerprint, tuple(sorted(news)))
         if len(index.ids) <= FEW_IDS:
             return messages.Ids(index.fingerprint, index.sorted())
         return messages.Buckets(index.fingerprint, len(index.ids), index.digests)

@@ -87,6 +87,7 @@ class Exchange:
         self._hints = Allowance(HINTS_PER_SECOND, HINT_BURST // 2)
         self._hint_at: float | None = None
         self._round_at: float | None = None
+        self._due: float | None = None  # of the next tick; None: to be found out
 
     @property
     def me(self) -> str:
@@ -97,29 +98,30 @@ class Exchange:
         """When :meth:`tick` is to be called at the latest; at once where it never was."""
         if self._hint_at is None or self._round_at is None:
             return now
-        looks = min(
-            (peer.due for peer in self._peers.linked.values() if peer.due is not None), default=now + 60
-        )
-        return min(
-            self._hint_at,
-            self._round_at,
-            looks,
-            self._outbox.due(),
-            self._watchdog.due(),
-            self._fetching.due(now),
-        )
+        if self._due is None:
+            self._due = min(
+                self._hint_at,
+                self._round_at,
+                self._looks.due(),
+                self._outbox.due(),
+                self._watchdog.due(),
+                self._fetching.due(now),
+            )
+        return self._due
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
         for ticket in self._outbox.overdue(now):
             self._answered(ticket, None, now)
-        for peer in list(self._peers.linked.values()):
-            if peer.due is not None and peer.due <= now:
-                peer.due = None
-                if not self._peers.is_ignored(peer, now):
-                    self._looks.begin(peer, self._index, now)
+        for peer in self._looks.overdue(now):
+            if self._peers.is_ignored(peer, now):
+                self._looks.stop(peer)
+            else:
+                self._looks.begin(peer, self._index, now)
         if self._round_at is None or self._round_at <= now:
             if self._round_at is not None:
+                if self._refresh():  # a damaged module was set aside, or another process wrote
+                    self._hint(now)
                 self._round(now)
             self._round_at = now + self._varied(self._settings.round_s)
         if self._hint_at is None or self._hint_at <= now:
@@ -148,6 +150,7 @@ class Exchange:
         for peer in self._peers.linked.values():
             if peer.may_differ(self._index.fingerprint):
                 self._looks.soon(peer, now)
+                self._due = None
         return actions
 
     def heard(self, peer_id: str, payload: bytes, now: float) -> list[Action]:
@@ -163,6 +166,7 @@ class Exchange:
         peer.fingerprint, peer.count = hint.fingerprint, hint.count
         if peer.may_differ(self._index.fingerprint):
             self._looks.soon(peer, now)
+            self._due = None
         return []
 
     def asked(self, peer_id: str, payload: bytes) -> bytes:  # noqa: ARG002 - anybody may ask
@@ -234,6 +238,8 @@ class Exchange:
         refused = reply if isinstance(reply, Refused) else self._read(asked, reply, now)
         if refused is None:
             peer.failures //= 2
+            if not isinstance(asked.request, GetBlob):
+                peer.pace.note(now - asked.at)
             peer.replied = now
             self._watchdog.answered(now)
             if self._fetching.wastes_time(peer):
@@ -277,6 +283,7 @@ class Exchange:
 
     def _meet(self, peer: Peer, now: float) -> None:
         """A peer is new: look at it, and let it hear of us."""
+        self._due = None
         self._looks.soon(peer, now)
         soon = now + self._rng.uniform(0, self._settings.haste_s)
         self._hint_at = soon if self._hint_at is None else min(self._hint_at, soon)
@@ -285,8 +292,7 @@ class Exchange:
         """End everything that is under way with a peer."""
         self._pulls.leave_all(peer)
         self._outbox.forget(peer)
-        peer.is_looking = False
-        peer.due = None
+        self._looks.stop(peer)
 
     def _blame(self, peer: Peer, refused: Refused, now: float) -> None:
         """A peer sent what no honest peer sends."""
@@ -301,7 +307,8 @@ class Exchange:
         if index is self._index:
             return False
         gone, new = self._index.ids - index.ids, index.ids - self._index.ids
-        self._index = self._answers.index = index
+        self._index = index
+        self._answers.replace(index)
         if gone:
             # There may be room for what was over its quota, and we may lack what we once had of a peer.
             self._fetching.forget(Code.OVER_QUOTA)
@@ -357,4 +364,5 @@ class Exchange:
         while self._pulls.done:
             self._looks.settle(self._pulls.done.pop(), self._index, now)
         self._fetching.pump(now)
+        self._due = None
         return self._outbox.take()

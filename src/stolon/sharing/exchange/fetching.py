@@ -20,6 +20,8 @@ MAX_REFUSED: Final = 4096
 """Ids of modules that were refused with all their blobs, and are not fetched again."""
 LEAST_PIECE: Final = 16 * KIB
 _QUICK_S: Final = 1.0
+_GROW_AFTER: Final = 2
+"""Where a third of the requests is lost, pieces shrink: a large one lost takes long to be missed."""
 _FULL_S: Final = 60.0
 """Nothing is fetched for so long after the disk was found full."""
 _PASSING: Final = (Code.DISK_FULL, Code.MISSING_BLOB)
@@ -53,7 +55,7 @@ class Fetching:
             peer, pull = chosen
             if pull.envelope is None:
                 self._pulls.begin(peer, pull)
-                self._outbox.ask(peer, GetEnvelope(pull.id), now, pull=pull)
+                self._outbox.ask(peer, GetEnvelope(pull.id), now, pull=pull, tries=pull.sources[peer.id])
                 continue
             self._use_held(pull)
             if not pull.missing:
@@ -64,7 +66,7 @@ class Fetching:
             sha, size = pull.missing[0]
             offset = len(pull.buffer)
             request = GetBlob(sha, offset, min(peer.piece, size - offset))
-            self._outbox.ask(peer, request, now, pull=pull)
+            self._outbox.ask(peer, request, now, pull=pull, tries=pull.sources[peer.id])
 
     def judge(self, asked: Asked, reply: EnvelopeIs) -> Refused | None:
         """An envelope came; gives a refusal only where the peer is to blame."""
@@ -98,8 +100,10 @@ class Fetching:
         if len(reply.data) != length:
             self._pulls.leave(pull, peer)
             return Refused(Code.MALFORMED, f"asked for {length} bytes, it sent {len(reply.data)}")
-        if length == peer.piece and now - asked.at < _QUICK_S:
-            peer.piece = min(2 * peer.piece, CHUNK)
+        if length == peer.piece:
+            peer.quick = peer.quick + 1 if now - asked.at < _QUICK_S else 0
+            if peer.quick >= _GROW_AFTER:
+                peer.piece, peer.quick = min(2 * peer.piece, CHUNK), 0
         self._pulls.add(pull, peer, reply.data)
         if len(pull.buffer) < pull.missing[0][1]:
             return None
@@ -122,7 +126,7 @@ class Fetching:
     def lost(self, asked: Asked, pull: Pull) -> None:
         """The peer did not answer."""
         if isinstance(asked.request, GetBlob):
-            asked.peer.piece = max(asked.peer.piece // 2, LEAST_PIECE)
+            asked.peer.piece, asked.peer.quick = max(asked.peer.piece // 2, LEAST_PIECE), 0
         self._pulls.lost(pull, asked.peer, self._settings.retries)
 
     def wastes_time(self, peer: Peer) -> bool:
@@ -140,7 +144,7 @@ class Fetching:
         self._pulls.finish(pull)
         if refused is None:
             return
-        _log.warning("%s from %s was refused: %s: %s", pull.id, pull.teller, refused.code, refused.detail)
+        _log.info("%s from %s was refused: %s: %s", pull.id, pull.teller, refused.code, refused.detail)
         if refused.code is Code.DISK_FULL:
             self._full_until = now + _FULL_S
         elif refused.code not in _PASSING:

@@ -1,6 +1,7 @@
 """A set of ids in the form in which two peers compare theirs: 256 buckets, their digests, one fingerprint."""
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from typing import Final, final
 
@@ -29,7 +30,7 @@ class Index:
         True
     """
 
-    __slots__ = ("buckets", "digests", "fingerprint", "ids")
+    __slots__ = ("_sorted", "buckets", "digests", "fingerprint", "ids")
 
     def __init__(
         self, ids: frozenset[str], buckets: tuple[tuple[str, ...], ...], digests: tuple[bytes, ...]
@@ -38,6 +39,7 @@ class Index:
         self.buckets = buckets
         self.digests = digests
         self.fingerprint = hashlib.sha256(b"".join(digests)).digest()
+        self._sorted: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, ids: Iterable[str]) -> "Index":
@@ -46,6 +48,8 @@ class Index:
 
     def having(self, ids: frozenset[str]) -> "Index":
         """The index of other ids, made from this one: only the buckets that differ are hashed again."""
+        if ids is self.ids:
+            return self
         gone, new = self.ids - ids, ids - self.ids
         if not gone and not new:
             return self
@@ -65,4 +69,6 @@ class Index:
 
     def sorted(self) -> tuple[str, ...]:
         """All ids, ascending."""
-        return tuple(id_ for bucket in self.buckets for id_ in bucket)
+        if self._sorted is None:
+            self._sorted = tuple(itertools.chain.from_iterable(self.buckets))
+        return self._sorted

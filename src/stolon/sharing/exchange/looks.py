@@ -25,6 +25,8 @@ from stolon.sharing.limits import KIB
 BUCKETS_AT_ONCE: Final = 32
 """Buckets listed in one reply, so that a set of 100,000 ids fits."""
 _LONGEST_WAIT_S: Final = 60.0
+BACKLOG: Final = 16
+"""With more than this to be fetched, another look is not urgent."""
 _IN_VAIN_S: Final = 1.0
 _IN_VAIN_BYTES: Final = 64 * KIB
 """After a look in vain a peer waits a second, and another one for each 64 KiB that it listed."""
@@ -57,16 +59,29 @@ class Looks:
         self._outbox = outbox
         self._pulls = pulls
         self._is_wanted = is_wanted
+        self._dues: dict[Peer, float] = {}  # when to look at whom
 
     def soon(self, peer: Peer, now: float) -> None:
         """Look at it within moments, at random: not all agents at the same instant."""
-        longest = self._settings.haste_s * (_BUSY if self._pulls.asked else 1.0)
+        longest = self._settings.haste_s
+        if len(self._pulls) > BACKLOG:
+            longest = self._settings.round_s
+        elif self._pulls.asked:
+            longest *= _BUSY
         at = max(now + self._rng.uniform(0, longest), peer.wait_until)
-        peer.due = at if peer.due is None else min(peer.due, at)
+        self._dues[peer] = min(self._dues.get(peer, at), at)
+
+    def due(self) -> float:
+        """When the next look is due."""
+        return min(self._dues.values(), default=float("inf"))
+
+    def overdue(self, now: float) -> list[Peer]:
+        """Peers to be looked at now."""
+        return [peer for peer, due in self._dues.items() if due <= now]
 
     def begin(self, peer: Peer, index: Index, now: float) -> None:
         """Ask what it holds, unless that is being done, or it is busy with our requests."""
-        peer.due = None
+        self._dues.pop(peer, None)
         if peer.is_looking or peer in self._pulls.asked.values():
             return  # what it said last is looked at when that is over: see settle
         if not peer.open:
@@ -85,7 +100,6 @@ class Looks:
                 peer.fingerprint = peer.known
             case _, Ids():
                 peer.fingerprint = peer.look.fingerprint = reply.fingerprint
-                peer.count = len(reply.ids)
                 self._note(peer, reply.ids)
             case _, Buckets():
                 peer.look.listed += len(reply.digests) * BUCKET_DIGEST
@@ -145,7 +159,12 @@ class Looks:
         peer.patience += 1
         wait = self._settings.round_s * 2 ** min(peer.patience, 10)
         peer.wait(now + min(wait, _LONGEST_WAIT_S))
-        peer.due = None
+        self._dues.pop(peer, None)
+
+    def stop(self, peer: Peer) -> None:
+        """Do not look at it any more."""
+        peer.is_looking = False
+        self._dues.pop(peer, None)
 
     def _list(self, peer: Peer, now: float) -> None:
         """Ask for the next buckets."""

@@ -17,7 +17,7 @@ MAX_REFUSED: Final = 2048
 """Ids, for each peer, whose envelopes were refused and are not fetched from it again."""
 NOTHING: Final = bytes(32)
 """The fingerprint of no set: that of a peer at which was never looked."""
-PIECE: Final = CHUNK // 4
+PIECE: Final = CHUNK // 8
 """What is asked of a blob at first; more from quick peers, less from slow ones."""
 _DOUBTFUL: Final = 2
 
@@ -47,6 +47,29 @@ class Allowance:
             return False
         self._left -= 1
         return True
+
+
+@final
+class Pace:
+    """How quickly a peer answers small requests (RFC 6298's estimate of a time-out)."""
+
+    __slots__ = ("_mean", "_spread")
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+        self._spread = 0.0
+
+    def note(self, seconds: float) -> None:
+        """A reply took so long."""
+        if self._mean is None:
+            self._mean, self._spread = seconds, seconds / 2
+        else:
+            self._spread += (abs(seconds - self._mean) - self._spread) / 4
+            self._mean += (seconds - self._mean) / 8
+
+    def patience(self, most: float) -> float:
+        """Seconds after which a reply is late; ``most`` where none ever came."""
+        return most if self._mean is None else min(self._mean + 4 * self._spread, most)
 
 
 @dataclass(slots=True)
@@ -86,13 +109,14 @@ class Peer:
         fingerprint: of what it holds, by its last word.
         count: how much it says it holds.
         known: fingerprint at which there was nothing left to want of it.
-        due: when to look at it, or None for "when a round picks it".
         is_looking: a request for a listing is under way.
         look: the last one.
         open: ids that it listed and that are neither got nor given up; an ordered set.
         queue: those of them to be asked for next.
+        pace: how quickly it answers.
         failures: requests in a row that it left unanswered.
         piece: bytes of a blob to ask it for at once.
+        quick: such pieces in a row that came quickly.
         patience: looks in a row that were cut short.
         wait_until: no look before this time.
         strikes: when it sent bad messages.
@@ -110,13 +134,14 @@ class Peer:
     fingerprint: bytes | None = None
     count: int | None = None
     known: bytes = NOTHING
-    due: float | None = None
     is_looking: bool = False
     look: Look = field(default_factory=Look)
     open: dict[str, None] = field(default_factory=dict)
     queue: deque[str] = field(default_factory=deque)
+    pace: Pace = field(default_factory=Pace)
     failures: int = 0
     piece: int = PIECE
+    quick: int = 0
     patience: int = 0
     wait_until: float = float("-inf")
     strikes: deque[float] = field(default_factory=deque)
@@ -146,9 +171,8 @@ class Peer:
             self.refused.popitem(last=False)
 
     def reset(self) -> None:
-        """Forget what is under way with it."""
-        self.due, self.is_looking, self.look, self.fingerprint = None, False, Look(), None
-        self.known = NOTHING
+        """Forget what it holds."""
+        self.look, self.fingerprint, self.known = Look(), None, NOTHING
 
 
 @final

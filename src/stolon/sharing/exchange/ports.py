@@ -216,8 +216,8 @@ class ExchangeSettings:
         round_s: seconds between rounds, each with one random peer.
         jitter: share by which the two vary at random, so that agents do not march in step; 0 to 1.
         haste_s: longest random wait before a round that a peer's differing hint asks for at once.
-        index_timeout_s: for a reply that lists what a peer holds, and for an envelope.
-        blob_timeout_s: for a piece of a blob.
+        index_timeout_s: the longest wait for a listing or an envelope; shorter for peers that answer quickly.
+        blob_timeout_s: the longest wait for a piece of a blob; shorter for small pieces.
         retries: how often a lost request is sent again within its round.
         strikes: bad messages within ``strike_s`` after which a peer is ignored.
         strike_s: how long a bad message counts, seconds.

@@ -10,6 +10,10 @@ from stolon.sharing.limits import MIB, PULLS, PULLS_PER_PEER
 
 MAX_OPEN: Final = 1024
 """Ids noted of one peer at a time; the rest is noted when these are done."""
+ALONE_PATIENCE: Final = 4
+"""Times as many lost requests are borne where a blob must come from one peer: changing it begins anew."""
+MAX_ORPHANS: Final = 64
+"""Modules begun that no peer gives any more, whose beginnings are kept."""
 MAX_BUFFERED: Final = 64 * MIB
 """Bytes of unfinished modules kept in memory. One module alone may have more."""
 DOUBTFUL_PULLS: Final = PULLS // 2
@@ -22,7 +26,7 @@ class Pull:
 
     Attributes:
         id: of it.
-        sources: peers that list it, with how many requests for it each left unanswered.
+        sources: peers that list it, with how many requests for it in a row each left unanswered.
         envelope: its envelope, judged; None until it is there.
         teller: id of the peer that gave the envelope.
         missing: digest and size of the blobs that are not there yet; the first is being fetched.
@@ -74,11 +78,14 @@ class Pulls:
         self._pulls: dict[str, Pull] = {}
         self._judged: dict[str, Pull] = {}  # those with an envelope: few, since they are finished first
         self._peers: dict[str, Peer] = {}
+        self._orphans: dict[str, Pull] = {}  # those that nobody gives any more, begun
         self._claims: dict[str, Pull] = {}  # by a blob's digest, who fetches it
         self._count = 0
+        self._is_stuck = False  # nothing can be asked for until something happens
 
     def __len__(self) -> int:
-        return len(self._pulls)
+        """How many there are that some peer may give."""
+        return len(self._pulls) - len(self._orphans)
 
     def get(self, id_: str) -> Pull | None:
         """The pull of that id, if there is one."""
@@ -93,10 +100,12 @@ class Pulls:
         pull = self._pulls.get(id_)
         if pull is None:
             pull = self._pulls[id_] = Pull(id_)
+        self._orphans.pop(id_, None)
         pull.sources[peer.id] = 0
         peer.open[id_] = None
         peer.queue.append(id_)
         self._peers[peer.id] = peer
+        self._is_stuck = False
         return True
 
     def is_asked(self, pull: Pull, peer: Peer) -> bool:
@@ -105,21 +114,21 @@ class Pulls:
 
     def next(self) -> tuple[Peer, Pull] | None:
         """Whom to ask for what next, or None where nothing can be asked for now."""
-        if len(self.asked) >= PULLS:
+        if self._is_stuck or len(self.asked) >= PULLS:
             return None
         under_way = list(self.asked.values())
-        doubtful = sum(peer.is_doubtful for peer in under_way)
+        is_full = sum(peer.is_doubtful for peer in under_way) >= DOUBTFUL_PULLS
         ready = []
         for peer in self._peers.values():
-            most = 1 if peer.is_doubtful else PULLS_PER_PEER
-            is_held_back = peer.is_doubtful and doubtful >= DOUBTFUL_PULLS
-            if peer.queue and not is_held_back and under_way.count(peer) < most:
-                ready.append(peer)
-        ready.sort(key=lambda peer: (peer.is_doubtful, under_way.count(peer), peer.turn))
-        for peer in ready:
+            if peer.queue:
+                count, is_doubtful = under_way.count(peer), peer.is_doubtful
+                if count < (1 if is_doubtful else PULLS_PER_PEER) and not (is_doubtful and is_full):
+                    ready.append((is_doubtful, count, peer.turn, peer.id, peer))
+        for *_, peer in sorted(ready):
             pull = self._pop(peer)
             if pull is not None:
                 return peer, pull
+        self._is_stuck = True
         return None
 
     def begin(self, peer: Peer, pull: Pull) -> None:
@@ -134,15 +143,18 @@ class Pulls:
 
     def end(self, pull: Pull) -> None:
         """Its request was answered; goes on with the same peer, if that is still of use for it."""
+        self._is_stuck = False
         peer = self.asked.pop(pull.id, None)
         if peer is not None:
+            pull.sources[peer.id] = 0
             peer.queue.appendleft(pull.id)
 
     def lost(self, pull: Pull, peer: Peer, most: int) -> None:
         """Its request was not answered: others that list it go first; this peer gets ``most`` more chances."""
+        self._is_stuck = False
         del self.asked[pull.id]
         pull.sources[peer.id] += 1
-        if pull.sources[peer.id] > most:
+        if pull.sources[peer.id] > (most * ALONE_PATIENCE if pull.is_alone else most):
             peer.look.has_failed = True
             self.leave(pull, peer)
         else:
@@ -151,14 +163,21 @@ class Pulls:
 
     def leave(self, pull: Pull, peer: Peer) -> None:
         """This peer is of no use for it."""
+        self._is_stuck = False
         if self.asked.get(pull.id) is peer:
             del self.asked[pull.id]
         del pull.sources[peer.id]
         self._close(peer, pull.id)
-        if not pull.sources and not pull.is_committing:
+        if pull.sources or pull.is_committing:
+            self._requeue(pull)
+        elif pull.envelope is None:
             self.finish(pull)
         else:
-            self._requeue(pull)
+            # It is something real: what is there of it is kept for the next peer that lists it.
+            self._unclaim_all(pull)
+            self._orphans[pull.id] = pull
+            if len(self._orphans) > MAX_ORPHANS:
+                self.finish(next(iter(self._orphans.values())))
 
     def leave_all(self, peer: Peer) -> None:
         """Fetch nothing from this peer any more."""
@@ -169,13 +188,14 @@ class Pulls:
 
     def finish(self, pull: Pull) -> None:
         """It is taken in, or given up."""
+        self._is_stuck = False
         del self._pulls[pull.id]
         self._judged.pop(pull.id, None)
         self.asked.pop(pull.id, None)
         for id_ in pull.sources:
             self._close(self._peers[id_], pull.id)
-        for sha in [sha for sha, claimer in self._claims.items() if claimer is pull]:
-            self._unclaim(sha)
+        self._orphans.pop(pull.id, None)
+        self._unclaim_all(pull)
 
     def judge(self, pull: Pull, envelope: bytes, blobs: Iterable[tuple[str, int]], teller: str) -> None:
         """Its envelope is there and is wanted."""
@@ -228,6 +248,9 @@ class Pulls:
                 continue
             if pull.missing and self._claims.get(pull.missing[0][0], pull) is not pull:
                 continue  # another pull fetches this very blob: it is put back when that one has it, or not
+            giver = pull.givers[0] if pull.is_alone and pull.givers else peer.id
+            if giver != peer.id and giver in pull.sources:
+                continue  # what that one began, it shall finish, as long as it answers
             return pull
         return None
 
@@ -243,6 +266,10 @@ class Pulls:
         for pull in self._judged.values():
             if pull.id not in self.asked:
                 self._requeue(pull)
+
+    def _unclaim_all(self, pull: Pull) -> None:
+        for sha in [sha for sha, claimer in self._claims.items() if claimer is pull]:
+            self._unclaim(sha)
 
     def _close(self, peer: Peer, id_: str) -> None:
         del peer.open[id_]
