@@ -1,47 +1,32 @@
-r"""Uploaded pictures become pixels in processes of their own, which hold nothing and may do little.
+"""Uploaded pictures become pixels in processes of their own, which hold nothing and may do little.
 
 A parser of hostile bytes can be made to take all memory, all time, or worse. So each picture is decoded by a
-child process with limits that the operating system enforces; when it dies, the picture is refused and the
-next one gets a new child. Parent and child exchange lengths and bytes over pipes, nothing that could be code:
-
-    child  -> parent   b"+"                                          once, when it is ready
-    parent -> child    length of the picture u32, picture            for each picture
-    child  -> parent   b"+", length u32, pixels uint8 [3, S, S]      decoded
-    child  -> parent   b"-", length u32, kind, b"\0", message         refused, in UTF-8
-
-Started by ``python -m stolon.shell.decoding SIZE CPU_SECONDS MEMORY``; the child imports NumPy and Pillow, no
-torch. It ends when its standard input does.
+child process (:mod:`stolon.shell.decoding_worker`) with limits that the operating system enforces; when it dies,
+the picture is refused and the next one gets a new child.
 """
 
 import contextlib
 import os
 import select
-import struct
 import subprocess
 import sys
 import threading
 import time
-from io import BytesIO
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from stolon import pictures, settings
 from stolon.errors import ImageError
+from stolon.shell import decoding_worker
+from stolon.shell.decoding_worker import FORMATS, LENGTH, MAX_REFUSAL
 
 __all__ = ["FORMATS", "MAX_BYTES", "Decoder"]
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-"""What the page takes: what cameras and browsers make."""
-
 MAX_BYTES = 8 * 2**20
 """Largest picture, in bytes."""
-
-MAX_SCANS = 500_000_000
-"""Largest product of a JPEG's scans and pixels. Every scan of a progressive JPEG goes over all of its pixels:
-20 kB can keep a decoder busy for a minute. Editors write about ten scans."""
 
 WORKERS = 4
 MEMORY = 512 * 2**20
@@ -51,8 +36,6 @@ WALL_S = 8.0
 
 _START_S = 60.0  # importing NumPy on a machine that does much else
 _IDLE_S = 30.0  # a second child that had nothing to do for so long is ended
-_MAX_REFUSAL = 2048  # bytes of a message
-_LENGTH = struct.Struct(">I")
 _ENVIRONMENT = (
     "PATH",
     "PYTHONPATH",
@@ -107,7 +90,15 @@ class Decoder:
         settings.above("wall_s", wall_s, 0)
         settings.whole("memory", memory, 2**27)
         self.size = size
-        self._command = [sys.executable, "-P", "-m", __name__, str(size), str(cpu_s), str(memory)]
+        self._command = [
+            sys.executable,
+            "-P",
+            "-m",
+            decoding_worker.__name__,
+            str(size),
+            str(cpu_s),
+            str(memory),
+        ]
         self._wall_s = wall_s
         self._turns = threading.Semaphore(workers)
         self._lock = threading.Lock()
@@ -133,19 +124,21 @@ class Decoder:
             if not self._all and not self._closed:
                 self._idle.append(self._new())
 
-    def decode(self, data: bytes | bytearray) -> NDArray[np.uint8]:
+    def decode(self, data: bytes | Sequence[bytes]) -> NDArray[np.uint8]:
         """One picture as uint8 [3, size, size].
 
         Args:
-            data: a file's content, at most 8 MiB.
+            data: a file's content, at most 8 MiB, whole or in pieces.
 
         Raises:
             ImageError: not a picture that we take, or it took more time or memory than one may; says what
                 was found and what to do.
         """
-        if len(data) > MAX_BYTES:
+        pieces = [data] if isinstance(data, bytes) else data
+        length = sum(map(len, pieces))
+        if length > MAX_BYTES:
             raise ImageError(
-                f"image: expected at most {MAX_BYTES:,} bytes, found {len(data):,}; save it smaller",
+                f"image: expected at most {MAX_BYTES:,} bytes, found {length:,}; save it smaller",
                 "image too large",
             )
         with self._turns:
@@ -157,7 +150,7 @@ class Decoder:
             else:
                 raise ImageError("image: the process that decodes pictures cannot be started", "no decoder")
             try:
-                answer = child.ask(data, 3 * self.size * self.size, time.monotonic() + self._wall_s)
+                answer = child.ask(pieces, 3 * self.size * self.size, time.monotonic() + self._wall_s)
             except (EOFError, TimeoutError, OSError) as error:
                 self._drop(child)
                 self.start()  # its imports are done by the time the next picture comes
@@ -244,7 +237,7 @@ class _Child:
             return self._greeted and self._process.poll() is None
         return False
 
-    def ask(self, data: bytes | bytearray, expected: int, deadline: float) -> bytes | ImageError:
+    def ask(self, pieces: Sequence[bytes], expected: int, deadline: float) -> bytes | ImageError:
         """Have a picture decoded.
 
         Raises:
@@ -252,13 +245,13 @@ class _Child:
             TimeoutError: the deadline passed.
             OSError: the child died while it was written to.
         """
-        self._write(_LENGTH.pack(len(data)), deadline)
-        self._write(data, deadline)
+        for piece in (LENGTH.pack(sum(map(len, pieces))), *pieces):
+            self._write(piece, deadline)
         head = self._read(5, deadline)
-        (length,) = _LENGTH.unpack(head[1:])
+        (length,) = LENGTH.unpack(head[1:])
         if head[:1] == b"+" and length == expected:
             return self._read(length, deadline)
-        if head[:1] == b"-" and length <= _MAX_REFUSAL:
+        if head[:1] == b"-" and length <= MAX_REFUSAL:
             kind, _, message = self._read(length, deadline).decode(errors="replace").partition("\0")
             return ImageError(pictures.printable(message), pictures.printable(kind))
         raise EOFError
@@ -272,7 +265,7 @@ class _Child:
             with contextlib.suppress(OSError):
                 stream.close()
 
-    def _write(self, data: bytes | bytearray, deadline: float) -> None:
+    def _write(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
         while view:
             _wait(self._in, select.POLLOUT, deadline)
@@ -296,85 +289,3 @@ def _wait(descriptor: int, event: int, deadline: float) -> None:
     left = deadline - time.monotonic()
     if left <= 0 or not poll.poll(left * 1000):
         raise TimeoutError
-
-
-# The child
-
-
-def main(arguments: list[str]) -> None:
-    """Decode one picture after another until standard input ends.
-
-    Args:
-        arguments: side of the square in pixels, processor seconds per picture, bytes of address space.
-    """
-    size, cpu_s, memory = map(int, arguments)
-    _limit_for_good(memory)
-    source, target = sys.stdin.buffer, sys.stdout.buffer
-    target.write(b"+")
-    target.flush()
-    while head := source.read(_LENGTH.size):
-        (length,) = _LENGTH.unpack(head)
-        data = source.read(length)
-        _limit_processor_time(cpu_s)
-        target.write(_answer(data, size))
-        target.flush()
-
-
-def _answer(data: bytes, size: int) -> bytes:
-    try:
-        _check_scans(data)
-        pixels = pictures.square(data, size, formats=FORMATS).tobytes()
-    except ImageError as error:
-        refusal = f"{error.kind}\0{error}".encode(errors="replace")[:_MAX_REFUSAL]
-        return b"-" + _LENGTH.pack(len(refusal)) + refusal
-    return b"+" + _LENGTH.pack(len(pixels)) + pixels
-
-
-def _check_scans(data: bytes) -> None:
-    """Refuse a progressive JPEG with far more scans than any editor writes.
-
-    Raises:
-        ImageError: it has.
-    """
-    scans = data.count(b"\xff\xda")  # also found in previews within, which only makes the count larger
-    if not data.startswith(pictures.MAGIC["JPEG"]) or scans <= 20:
-        return
-    with (
-        contextlib.suppress(*pictures.DECODER_ERRORS),
-        pictures.quiet_pillow(),
-        Image.open(BytesIO(data), formats=("JPEG",)) as image,
-    ):
-        if scans * image.width * image.height <= MAX_SCANS:
-            return
-    raise ImageError(
-        f"image: expected a JPEG of about ten scans, found {scans}; open it in an editor and save it again"
-    )
-
-
-def _limit_for_good(memory: int) -> None:
-    """Give up what decoding never needs: memory, files, core dumps."""
-    with contextlib.suppress(ImportError):  # Windows has no such limits; the clock still has
-        import resource
-
-        for what, most in (
-            (resource.RLIMIT_AS, memory),
-            (resource.RLIMIT_FSIZE, 0),
-            (resource.RLIMIT_NOFILE, 8),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            with contextlib.suppress(ValueError, OSError):  # macOS refuses a limit of address space
-                resource.setrlimit(what, (most, most))
-
-
-def _limit_processor_time(seconds: int) -> None:
-    """Let the operating system kill this process after so much more processor time."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + 1 + seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

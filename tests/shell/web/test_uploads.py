@@ -39,7 +39,7 @@ def request(
 def read(uploads: Uploads, sent: Request) -> bytes:
     async def run() -> bytes:
         async with uploads.picture(sent) as data:
-            return bytes(data)
+            return b"".join(data)
 
     return asyncio.run(run())
 
@@ -138,7 +138,7 @@ def test_memory_of_all_uploads_is_bounded_and_small_ones_are_not_pushed_out_by_l
     async def upload(*pieces: bytes | float) -> int | bytes:
         try:
             async with uploads.picture(request(pieces)) as data:
-                return bytes(data)
+                return b"".join(data)
         except HTTPException as error:
             return error.status_code
 

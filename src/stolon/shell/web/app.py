@@ -91,10 +91,10 @@ def make_app(
 
     @app.post("/classify", response_class=HTMLResponse)
     async def classify(request: Request) -> Response:
-        async with uploads.picture(request) as data, uploads.turn():
+        async with uploads.picture(request) as pieces, uploads.turn():
             try:
-                pixels = await run_in_threadpool(decoder.decode, data)
-                data.clear()
+                pixels = await run_in_threadpool(decoder.decode, pieces)
+                pieces.clear()
                 answer = await run_in_threadpool(_classify, view, pixels)
             except ImageError as error:
                 status, sentence = refusal(error)

@@ -32,7 +32,7 @@ class Limits:
     body: int = 8 * 2**20
     drained: int = 32 * 2**20
     body_s: float = 10.0
-    held: int = 32 * 2**20
+    held: int = 16 * 2**20
     connections: int = 32
     header_s: float = 10.0
     answer_s: float = 60.0

@@ -166,7 +166,17 @@ class _Connections:
         class Bounded(H11Protocol):
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
                 super().connection_made(transport)
+                # asyncio reads 256 KiB at a time otherwise, which h11 and uvicorn each copy, for each connection:
+                # a flood of uploads then takes 40 MB more.
+                setattr(transport, "max_size", 2**15)  # noqa: B010 - an attribute of asyncio's own class
                 connections.opened(self)
+
+            def send_400_response(self, msg: str) -> None:
+                if self.cycle is not None and not self.cycle.response_complete:
+                    self.cycle.disconnected = (
+                        True  # or its answer comes after this one, and is logged as a failure
+                    )
+                super().send_400_response(msg)
 
             def connection_lost(self, exc: Exception | None) -> None:
                 connections.closed(self)

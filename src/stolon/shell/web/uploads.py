@@ -19,6 +19,7 @@ FIELD: Final = "picture"
 """The one field of the form."""
 
 _DISPOSITION: Final = b"content-disposition"
+_PIECE: Final = 2**18
 _quiet = logging.getLogger(__name__)  # the parser warns of everything that it refuses, which anybody may send
 _quiet.setLevel(logging.ERROR)
 
@@ -41,11 +42,11 @@ class Uploads:
     @property
     def held(self) -> int:
         """Bytes of all files in memory."""
-        return sum(len(upload.file) for upload in self._all)
+        return sum(upload.size for upload in self._all)
 
     @asynccontextmanager
-    async def picture(self, request: Request) -> AsyncIterator[bytearray]:
-        """The uploaded file's content; its memory is counted until the block is left.
+    async def picture(self, request: Request) -> AsyncIterator[list[bytes]]:
+        """The uploaded file's content, in pieces; its memory is counted until the block is left.
 
         Raises:
             HTTPException: what was sent is no form of one picture, too large, or too slow; or there is too much
@@ -77,7 +78,7 @@ class Uploads:
         finally:
             self._turns.release()
 
-    async def _read(self, upload: "_Upload") -> bytearray:
+    async def _read(self, upload: "_Upload") -> list[bytes]:
         declared = int(upload.request.headers.get("content-length") or 0)
         if declared > self._limits.drained:
             raise _too_large(self._limits.body)
@@ -95,7 +96,7 @@ class Uploads:
                         upload.take(chunk)
                         self._make_room()
                     else:
-                        upload.file.clear()
+                        upload.drop()
         except TimeoutError:
             if upload.evicted:
                 raise _busy() from None
@@ -112,7 +113,7 @@ class Uploads:
     def _make_room(self) -> None:
         """While more is held than may be, give up the largest upload that is still arriving."""
         while self.held > self._limits.held and self._reading:
-            largest = max(self._reading, key=lambda upload: len(upload.file))
+            largest = max(self._reading, key=lambda upload: upload.size)
             self._reading.remove(largest)
             largest.evict()
 
@@ -123,7 +124,9 @@ class _Upload:
 
     def __init__(self, request: Request, most: int) -> None:
         self.request = request
-        self.file = bytearray()
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self._piece = bytearray()
         self.clock: asyncio.Timeout | None = None
         self.evicted = False
         self._parts = 0
@@ -143,7 +146,7 @@ class _Upload:
                     "on_header_value": _into(self._value),
                     "on_header_end": self._on_header,
                     "on_headers_finished": self._on_headers,
-                    "on_part_data": _into(self.file),
+                    "on_part_data": self._on_data,
                     "on_end": self._on_end,
                 },
                 max_size=most,
@@ -159,18 +162,29 @@ class _Upload:
         except FormParserError:
             raise _malformed() from None
 
-    def finish(self) -> bytearray:
+    def finish(self) -> list[bytes]:
         """The file, once everything has arrived."""
         if not self._whole or self._field is None:
             raise _malformed()
-        if not self.file:
+        if not self.size:
             raise HTTPException(422, "Choose a picture first.")
-        return self.file
+        self._cut()
+        return self.pieces
+
+    def drop(self) -> None:
+        """Let go of what has arrived."""
+        self.pieces.clear()
+        self._piece.clear()
+        self.size = 0
+
+    def _cut(self) -> None:
+        self.pieces.append(bytes(self._piece))
+        self._piece.clear()
 
     def evict(self) -> None:
         """Let go of what has arrived, and make whoever reads the rest stop."""
         self.evicted = True
-        self.file.clear()
+        self.drop()
         if self.clock is not None:
             self.clock.reschedule(asyncio.get_running_loop().time())
 
@@ -189,6 +203,13 @@ class _Upload:
     def _on_headers(self) -> None:
         if self._field != FIELD:
             raise _malformed()
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        # One buffer would be copied again and again while it grows; pieces as they come may be of a byte each.
+        self._piece += memoryview(data)[start:end]
+        self.size += end - start
+        if len(self._piece) >= _PIECE:
+            self._cut()
 
     def _on_end(self) -> None:
         self._whole = True
