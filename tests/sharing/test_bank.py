@@ -1,4 +1,6 @@
+import errno
 import os
+import pathlib
 import random
 import threading
 from dataclasses import replace
@@ -656,6 +658,107 @@ def test_an_envelope_that_vanishes_while_the_folder_is_read_is_not_there(folder,
     monkeypatch.setattr(bank_files.BankFiles, "read", lambda *_: None)
     with Bank(folder, write=False) as bank:
         assert bank.ids() == frozenset()
+
+
+# What cannot be read for a moment
+
+
+def refusing(monkeypatch, number, *parts):
+    """Opening a file or folder with one of these in its path fails with this error."""
+    error = OSError(number, os.strerror(number))
+    real_open, real_list = pathlib.Path.open, pathlib.Path.iterdir
+
+    def refuse(path):
+        if any(part in str(path) for part in parts):
+            raise error
+
+    def failing_open(path, mode="r", *rest, **more):
+        if "r" in mode:
+            refuse(path)
+        return real_open(path, mode, *rest, **more)
+
+    def failing_list(path):
+        refuse(path)
+        return real_list(path)
+
+    monkeypatch.setattr(pathlib.Path, "open", failing_open)
+    monkeypatch.setattr(pathlib.Path, "iterdir", failing_list)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_an_envelope_that_cannot_be_read_while_opening_costs_nothing(folder, monkeypatch, number):
+    with opened(folder) as bank:
+        id_, other = bank.add(LEAVES), bank.add(FLOWERS)
+    before = files_of(folder)
+    refusing(monkeypatch, number, id_)
+    with Bank(folder) as bank:
+        assert bank.ids() == {other}
+        assert bank.commit(*parts()) == id_  # a peer gives it again
+    monkeypatch.undo()
+    assert files_of(folder) == before
+    with Bank(folder) as bank:
+        assert bank.file(id_) == LEAVES
+
+
+@pytest.mark.parametrize("place", ["bank/modules", "bank/trust", "bank/revocations"])
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_bank(folder, monkeypatch, place):
+    with opened(folder) as bank:
+        id_ = bank.add(LEAVES)
+        before = files_of(folder)
+        refusing(monkeypatch, errno.EIO, place)
+        with pytest.raises(StoreError, match="cannot read"):
+            bank.refresh()
+        assert bank.ids() == {id_}
+    with pytest.raises(StoreError):
+        Bank(folder)
+    monkeypatch.undo()
+    assert files_of(folder) == before
+    with Bank(folder) as bank:
+        assert bank.file(id_) == LEAVES
+
+
+def test_blobs_that_cannot_be_listed_are_missing_until_they_can(folder, monkeypatch):
+    with opened(folder) as bank:
+        id_ = bank.add(LEAVES)
+    before = files_of(folder)
+    refusing(monkeypatch, errno.EIO, "bank/blobs")
+    with Bank(folder) as bank:
+        assert bank.ids() == frozenset()
+    monkeypatch.undo()
+    assert files_of(folder) == before
+    with Bank(folder) as bank:
+        assert bank.file(id_) == LEAVES
+
+
+def test_without_descriptors_nothing_is_lost_and_with_a_bad_disk_it_is_fetched_again(
+    bank, folder, monkeypatch
+):
+    id_ = bank.add(LEAVES)
+    before = files_of(folder)
+    refusing(monkeypatch, errno.EMFILE, "bank/blobs", "bank/modules")
+    assert bank.envelope(id_) is None
+    with pytest.raises(StoreError, match="try again"):
+        bank.module(id_)
+    with pytest.raises(StoreError, match="try again"):
+        bank.file(id_)
+    assert bank.ids() == {id_}
+    monkeypatch.undo()
+    refusing(monkeypatch, errno.EMFILE, "bank/modules")
+    with pytest.raises(StoreError, match="try again"):
+        bank.file(id_)
+    monkeypatch.undo()
+    assert bank.file(id_) == LEAVES
+    bank._last_blob = ("", b"")
+    refusing(monkeypatch, errno.EIO, "bank/blobs")
+    with pytest.raises(StoreDamagedError, match="fetched again"):
+        bank.module(id_)
+    monkeypatch.undo()
+    assert (bank.ids(), files_of(folder)) == (frozenset(), before)
+    assert bank.commit(*parts()) == id_
+    assert bank.ids() == {id_}
+    refusing(monkeypatch, errno.EIO, "bank/modules")
+    assert bank.envelope(id_) is None
+    assert "cannot be read" in bank.damaged()[id_]
 
 
 def test_threads_may_add_and_read_at_once(bank):

@@ -3,6 +3,7 @@ import os
 import pytest
 
 from stolon.sharing.bank_files import BankFiles
+from stolon.sharing.limits import MAX_BLOB
 
 
 def test_what_is_not_there_is_nothing(tmp_path):
@@ -10,7 +11,7 @@ def test_what_is_not_there_is_nothing(tmp_path):
     assert files.envelope_ids("modules") == []
     assert files.read(files.envelope_path("modules", "0" * 64)) is None
     assert files.arrived(files.envelope_path("modules", "0" * 64)) == 0
-    assert files.blob("0" * 64) is None
+    assert files.read(files.blob_path("0" * 64)) is None
     assert files.blob_sizes() == {}
     assert files.trust_versions() == []
     assert files.notes() == {}
@@ -22,14 +23,12 @@ def test_what_is_not_there_is_nothing(tmp_path):
 
 
 def test_a_file_that_is_longer_than_any_is_read_in_part_only(tmp_path):
-    from stolon.sharing.limits import MAX_ENVELOPE
-
     (tmp_path / "modules").mkdir()
     files = BankFiles(tmp_path)
     path = files.envelope_path("modules", "0" * 64)
     with path.open("wb") as file:
         os.truncate(file.fileno(), 2**33)
-    assert len(files.read(path)) == MAX_ENVELOPE + 1
+    assert len(files.read(path)) == MAX_BLOB + 1
 
 
 def test_what_lies_about_in_the_folders_is_not_taken_for_ours(tmp_path):
@@ -59,6 +58,6 @@ def test_a_blob_is_written_unless_its_very_bytes_are_there(tmp_path, there):
     if there is not None:
         path.parent.mkdir(parents=True)
         path.write_bytes(there)
-    assert files.write_blob(path.name, b"data") is (there != b"data")
+    assert files.write(path, b"data") is (there != b"data")
     assert path.read_bytes() == b"data"
     assert files.blob_sizes() == {path.name: 4}

@@ -12,46 +12,33 @@ took back, the envelope stays, so that its version still counts; its blobs leave
 author who is merely no longer listed stay on the disk, unused and unshared, for the case that he is again.
 """
 
-import contextlib
+import errno
 import hashlib
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, final
 
-from stolon import durable
-from stolon.errors import StoreDamagedError, StoreFullError, StoreLockedError, StoreMissingError
-from stolon.sharing import acceptance, bank_reading, module, strict_json, view
+from stolon.errors import (
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    StoreMissingError,
+)
+from stolon.sharing import acceptance, bank_reading, module, view
 from stolon.sharing.acceptance import Accepted, Wanted
 from stolon.sharing.bank_files import BankFiles, Kind
 from stolon.sharing.codes import Code, Refused
-from stolon.sharing.contents import Contents
-from stolon.sharing.limits import MAX_ENVELOPE
-from stolon.sharing.manifest import Manifest
+from stolon.sharing.contents import Contents, Stored
+from stolon.sharing.held import Known
 from stolon.sharing.task_module import TaskModule
 from stolon.sharing.trust import Trust, accept_trust
 
+__all__ = ["Bank", "Stored"]
+
 REASON: Final = 500
 """Most characters of the reason why a module is held back."""
-
-
-@final
-@dataclass(frozen=True)
-class Stored:
-    """One module of the bank.
-
-    Attributes:
-        id: of the module.
-        manifest: what its author says of it.
-        arrived: when it came, by this machine's clock, seconds since 1970; for people, nothing is decided by it.
-        bytes: of its files and its envelope.
-    """
-
-    id: str
-    manifest: Manifest
-    arrived: float
-    bytes: int
 
 
 @final
@@ -66,19 +53,20 @@ class Bank:
         StoreLockedError: another process is writing to it.
         StoreDamagedError: both copies of the trust list are damaged.
         StoreFullError: the disk refused.
+        StoreError: the folder cannot be read.
     """
+
+    _trust: Trust | None
+    _contents: Contents
 
     def __init__(self, folder: str | Path, *, write: bool = True) -> None:
         self.folder = Path(folder)
         self._files = BankFiles(self.folder)
         self._guard = threading.RLock()
         self._lock = bank_reading.lock(self.folder) if write else None
-        self._trust: Trust | None = None
         self._last_blob: tuple[str, bytes] = ("", b"")
         try:
-            self._trust = bank_reading.trust(self._files, write=write)
-            known = bank_reading.known(self._files, {}, write=write)
-            self._contents = Contents(self._files, known, self._trust, write=write)
+            self._read({}, write=write)
         except BaseException:
             self.close()
             raise
@@ -108,14 +96,14 @@ class Bank:
         with self._guard:
             held, ids = self._contents.held, self._contents.ids
             newest = view.current({id_: one for id_, one in held.modules.items() if id_ in ids})
-            return self._stored(sorted(filter(held.is_live, newest)))
+            return self._contents.stored(sorted(filter(held.is_live, newest)))
 
     def versions(self, author: str, task: str) -> tuple[Stored, ...]:
         """All modules held of one author's task, oldest first, also those that were taken back."""
         with self._guard:
             held = self._contents.held.modules
             found = {id_: one for id_, one in held.items() if (one.author, one.task) == (author, task)}
-            return self._stored(sorted(found, key=lambda id_: view.rank(id_, found[id_])))
+            return self._contents.stored(sorted(found, key=lambda id_: view.rank(id_, found[id_])))
 
     def module(self, id_: str) -> TaskModule:
         """What a module knows, checked as it was when it was accepted.
@@ -123,6 +111,7 @@ class Bank:
         Raises:
             StoreMissingError: it is not held, or was revoked.
             StoreDamagedError: its bytes are not those that were written; they were set aside.
+            StoreError: it cannot be read at the moment.
         """
         with self._guard:
             self._require_held(id_)
@@ -131,6 +120,8 @@ class Bank:
             found = acceptance.assemble(id_, manifest, {sha: data for sha, data in blobs.items() if data})
             if not isinstance(found, Refused):
                 return found
+            if found.code == Code.MISSING_BLOB and id_ not in self._contents.damaged:
+                raise StoreError(f"the module {id_} in {self.folder} cannot be read at the moment; try again")
             if not self.is_writable:
                 self.refresh()  # perhaps the process that writes has just removed it
                 self._require_held(id_)
@@ -148,14 +139,12 @@ class Bank:
         """
         with self._guard:
             self.module(id_)
-            envelope = self.envelope(id_)
-            blobs = [self._blob(file.sha256) for file in self._contents.held.modules[id_].files]
-            whole = [blob for blob in blobs if blob is not None]
-            if envelope is None or len(whole) < len(blobs):
-                raise StoreDamagedError(
-                    f"the module {id_} in {self.folder} is damaged; it will be fetched again from a peer"
-                )
-            return module.join(envelope, whole)
+            files = self._contents.held.modules[id_].files
+            parts = [self.envelope(id_), *(self._blob(file.sha256) for file in files)]
+            envelope, *blobs = [part for part in parts if part is not None] or [b""]
+            if len(blobs) < len(files):
+                raise StoreDamagedError(f"the module {id_} in {self.folder} was damaged just now; try again")
+            return module.join(envelope, blobs)
 
     def envelope(self, id_: str) -> bytes | None:
         """The envelope of what is held, checked; None where it is not held, or damaged."""
@@ -164,12 +153,7 @@ class Bank:
                 return None
             known = self._contents.known[id_]
             path = self._files.envelope_path("revocations" if known.manifest is None else "modules", id_)
-            data = self._files.read(path)
-            if data is None or hashlib.sha256(data).hexdigest() != known.sha256:
-                self._contents.lose([id_], "its envelope is not the one that was written", envelope=True)
-                self._set_aside(path)
-                return None
-            return data
+            return self._checked(path, known.sha256, [id_], "its envelope", is_envelope=True)
 
     def blob(self, sha: str) -> bytes | None:
         """A blob of a module that is held, checked; None where there is none, or it is damaged."""
@@ -298,7 +282,7 @@ class Bank:
         """
         with self._guard:
             self._require_writable()
-            durable.write(self._files.note_path(id_), strict_json.dumps({"reason": reason[:REASON]}))
+            self._files.write_note(id_, reason[:REASON])
 
     def release(self, id_: str) -> None:
         """Drop the note, if there is one.
@@ -312,11 +296,7 @@ class Bank:
 
     def held_back(self) -> dict[str, str]:
         """The reasons noted, by module id; a damaged note is none."""
-        found = {}
-        for id_, data in self._files.notes().items():
-            with contextlib.suppress(strict_json.JsonError, KeyError, TypeError):
-                found[id_] = str(strict_json.loads(data, most=MAX_ENVELOPE, depth=1)["reason"])
-        return found
+        return self._files.notes()
 
     # Opening and closing
 
@@ -324,13 +304,10 @@ class Bank:
         """Read the folder again, where another process may have written to it.
 
         Raises:
-            StoreDamagedError: both copies of the trust list are damaged.
+            StoreError: as for the class; then it stays as it was.
         """
         with self._guard:
-            write = self.is_writable
-            self._trust = bank_reading.trust(self._files, write=write)
-            known = bank_reading.known(self._files, self._contents.known, write=write)
-            self._contents = Contents(self._files, known, self._trust, write=write)
+            self._read(self._contents.known, write=self.is_writable)
 
     def close(self) -> None:
         """Let go of the lock; may be called again."""
@@ -343,6 +320,11 @@ class Bank:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _read(self, before: Mapping[str, Known], *, write: bool) -> None:
+        found = bank_reading.found(self._files, before, write=write)
+        self._trust = found.trust
+        self._contents = Contents(self._files, found.known, found.trust, write=write, sweep=found.is_complete)
+
     # The rest
 
     def _store(self, accepted: Accepted) -> None:
@@ -352,10 +334,9 @@ class Bank:
         written: list[str] = []
         try:
             for sha, data in accepted.blobs.items():
-                if self._files.write_blob(sha, data):
+                if self._files.write(self._files.blob_path(sha), data):
                     written.append(sha)
-            if self._files.read(path) != accepted.envelope:
-                durable.write(path, accepted.envelope)
+            self._files.write(path, accepted.envelope)
         except StoreFullError:
             if accepted.id not in self._contents.known:
                 self._undo(path, written)
@@ -371,26 +352,32 @@ class Bank:
                     self._files.remove(self._files.blob_path(sha))
 
     def _blob(self, sha: str) -> bytes | None:
-        if self._last_blob[0] == sha:  # the exchange asks for one in pieces
-            return self._last_blob[1]
-        data = self._files.blob(sha)
-        if data is None or hashlib.sha256(data).hexdigest() != sha:
-            self._contents.lose(self._contents.users(sha), "a file is not the one that was written")
-            self._set_aside(self._files.blob_path(sha))
-            return None
-        self._last_blob = (sha, data)
-        return data
+        if self._last_blob[0] != sha:  # the exchange asks for one in pieces
+            data = self._checked(self._files.blob_path(sha), sha, self._contents.users(sha), "a file")
+            if data is None:
+                return None
+            self._last_blob = (sha, data)
+        return self._last_blob[1]
 
-    def _set_aside(self, path: Path) -> None:
+    def _checked(
+        self, path: Path, sha: str, ids: Iterable[str], what: str, *, is_envelope: bool = False
+    ) -> bytes | None:
+        """A file's bytes if they are those written; else the modules or revocations they belong to are lost.
+
+        What cannot be read at the moment is not lost, unless the disk says that it never will be.
+        """
+        try:
+            data = self._files.read(path)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self._contents.lose(ids, f"{what} cannot be read", envelope=is_envelope)
+            return None
+        if data is not None and hashlib.sha256(data).hexdigest() == sha:
+            return data
+        self._contents.lose(ids, f"{what} is not the one that was written", envelope=is_envelope)
         if self.is_writable:
             self._files.set_aside(path)
-
-    def _stored(self, ids: Iterable[str]) -> tuple[Stored, ...]:
-        known, manifests = self._contents.known, self._contents.held.modules
-        return tuple(
-            Stored(id_, manifests[id_], known[id_].arrived, known[id_].size + manifests[id_].total_bytes)
-            for id_ in ids
-        )
+        return None
 
     def _require_held(self, id_: str) -> None:
         if not self._contents.held.is_live(id_) or id_ in self._contents.damaged:

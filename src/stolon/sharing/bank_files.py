@@ -12,6 +12,7 @@
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 from stolon import durable
+from stolon.sharing import strict_json
 from stolon.sharing.limits import MAX_BLOB, MAX_ENVELOPE, RESERVE
 
 Kind = Literal["modules", "revocations"]
@@ -30,7 +32,10 @@ _TRUST_COPY: Final = ".copy"
 
 @final
 class BankFiles:
-    """The folder of a bank. Reading never raises: what cannot be read is not there.
+    """The folder of a bank. What is not there is None or empty; what is there but cannot be read raises OSError.
+
+    Telling the two apart matters: an envelope that a disk or a want of descriptors hides for a moment must not
+    make its blobs look like litter.
 
     Args:
         folder: need not exist.
@@ -50,8 +55,12 @@ class BankFiles:
         return sorted(path.stem for path in _listed(self.folder / kind) if path.suffix == ENVELOPE)
 
     def read(self, path: Path) -> bytes | None:
-        """An envelope's bytes as they lie there, unchecked; None where there are none."""
-        return _read(path, MAX_ENVELOPE)
+        """A file's bytes as they lie there, unchecked; None where there is none.
+
+        Raises:
+            OSError: it is there, and cannot be read.
+        """
+        return _read(path, MAX_BLOB)
 
     def arrived(self, path: Path) -> float:
         """When an envelope was written, by this machine's clock, seconds since 1970; 0 where it is gone."""
@@ -65,27 +74,25 @@ class BankFiles:
         """Where a blob lies."""
         return self.folder / "blobs" / sha[:2] / sha
 
-    def blob(self, sha: str) -> bytes | None:
-        """A blob's bytes as they lie there, unchecked; None where there are none."""
-        return _read(self.blob_path(sha), MAX_BLOB)
-
     def blob_sizes(self) -> dict[str, int]:
         """The size of every blob there, by digest."""
         sizes: dict[str, int] = {}
         for folder in _listed(self.folder / "blobs"):
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                sizes |= {entry.name: entry.stat().st_size for entry in entries}
+            if folder.is_dir():
+                with os.scandir(folder) as entries:
+                    sizes |= {entry.name: entry.stat().st_size for entry in entries}
         return sizes
 
-    def write_blob(self, sha: str, data: bytes) -> bool:
-        """Put a blob there, durably, unless its very bytes are; returns whether it was written.
+    def write(self, path: Path, data: bytes) -> bool:
+        """Put a file there, durably, unless its very bytes are; returns whether it was written.
 
         Raises:
             StoreFullError: the disk refused.
         """
-        if self.blob(sha) == data:
-            return False
-        durable.write(self.blob_path(sha), data)
+        with contextlib.suppress(OSError):  # what cannot be read is written anew
+            if _read(path, len(data)) == data:
+                return False
+        durable.write(path, data)
         return True
 
     # Trust lists
@@ -100,9 +107,9 @@ class BankFiles:
         return tuple(self.folder / "trust" / f"{version}{end}" for end in (ENVELOPE, _TRUST_COPY))  # type: ignore[return-value]
 
     def trust(self, version: int) -> tuple[bytes | None, bytes | None]:
-        """Both copies, unchecked."""
+        """Both copies, unchecked; one that cannot be read is like one that is not there."""
         first, second = self.trust_paths(version)
-        return _read(first, MAX_ENVELOPE), _read(second, MAX_ENVELOPE)
+        return _read_or_none(first), _read_or_none(second)
 
     def write_trust(self, version: int, data: bytes) -> None:
         """Put a trust list there, durably, twice.
@@ -119,13 +126,22 @@ class BankFiles:
         """Where the reason lies why a module is held back."""
         return self.folder / "quarantine" / f"{id_}{NOTE}"
 
-    def notes(self) -> dict[str, bytes]:
-        """All notes, unchecked, by module id."""
+    def write_note(self, id_: str, reason: str) -> None:
+        """Put a reason there, durably.
+
+        Raises:
+            StoreFullError: the disk refused.
+        """
+        durable.write(self.note_path(id_), strict_json.dumps({"reason": reason}))
+
+    def notes(self) -> dict[str, str]:
+        """All reasons, by module id; those that cannot be read are left out."""
         found = {}
         for path in _listed(self.folder / "quarantine"):
-            data = _read(path, MAX_ENVELOPE) if path.suffix == NOTE else None
+            data = _read_or_none(path) if path.suffix == NOTE else None
             if data is not None:
-                found[path.stem] = data
+                with contextlib.suppress(strict_json.JsonError, KeyError, TypeError):
+                    found[path.stem] = str(strict_json.loads(data, most=MAX_ENVELOPE, depth=1)["reason"])
         return found
 
     # Housekeeping: failures are no errors, what is left lying is litter until the next time
@@ -145,17 +161,14 @@ class BankFiles:
     def sweep(self, blobs: Iterable[str]) -> None:
         """Delete what killed writers left: unfinished files, and all blobs but these."""
         wanted = set(blobs)
-        folders = [
-            self.folder,
-            *(self.folder / name for name in ("modules", "revocations", "trust", "quarantine")),
-        ]
-        folders += _listed(self.folder / "blobs")
-        for folder in folders:
-            for path in _listed(folder):
+        with contextlib.suppress(OSError):
+            kinds = ("modules", "revocations", "trust", "quarantine")
+            folders = [self.folder, *(self.folder / kind for kind in kinds), *_listed(self.folder / "blobs")]
+            for path in itertools.chain.from_iterable(map(_listed, folders)):
                 if path.name.startswith(durable.TEMPORARY):
                     self.remove(path)
-        for sha in set(self.blob_sizes()) - wanted:
-            self.remove(self.blob_path(sha))
+            for sha in self.blob_sizes().keys() - wanted:
+                self.remove(self.blob_path(sha))
 
     def has_room(self, needed: int) -> bool:
         """Whether this many bytes can be written with the reserve left: 64 MiB, or a twentieth of a small disk."""
@@ -169,7 +182,7 @@ class BankFiles:
 def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -178,5 +191,11 @@ def _read(path: Path, most: int) -> bytes | None:
     try:
         with path.open("rb", buffering=0) as file:
             return file.read(most + 1) or b""
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _read_or_none(path: Path) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return _read(path, MAX_ENVELOPE)
+    return None

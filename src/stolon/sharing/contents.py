@@ -4,15 +4,35 @@ It also keeps the files in line with that: what leaves the set leaves the disk. 
 lock guards it.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import final
 
 from stolon.sharing.acceptance import Accepted
 from stolon.sharing.bank_files import BankFiles, Kind
 from stolon.sharing.held import NOBODY, Held, Known
-from stolon.sharing.manifest import File
+from stolon.sharing.manifest import File, Manifest
 from stolon.sharing.trust import Trust
+
+
+@final
+@dataclass(frozen=True)
+class Stored:
+    """One module of the bank.
+
+    Attributes:
+        id: of the module.
+        manifest: what its author says of it.
+        arrived: when it came, by this machine's clock, seconds since 1970; for people, nothing is decided by it.
+        bytes: of its files and its envelope.
+    """
+
+    id: str
+    manifest: Manifest
+    arrived: float
+    bytes: int
 
 
 @final
@@ -24,6 +44,7 @@ class Contents:
         known: everything there that is signed rightly, by id.
         trust: whom to listen to; None: nobody.
         write: whether files may be removed.
+        sweep: whether what is not needed may be taken for litter: everything there is known.
 
     Attributes:
         known: by id.
@@ -33,7 +54,7 @@ class Contents:
     """
 
     def __init__(
-        self, files: BankFiles, known: dict[str, Known], trust: Trust | None, *, write: bool
+        self, files: BankFiles, known: dict[str, Known], trust: Trust | None, *, write: bool, sweep: bool
     ) -> None:
         self.known = known
         self.held = Held({})
@@ -43,12 +64,12 @@ class Contents:
         self._lacking: dict[str, str] = {}  # a file or the envelope, whether needed or not
         self._without_envelope: set[str] = set()
         self._uses: dict[str, set[str]] = {}
-        sizes = files.blob_sizes()
+        sizes = _sizes(files)
         for id_, one in known.items():
             if any(sizes.get(file.sha256) != file.bytes for file in _blobs(one)):
                 self._lacking[id_] = "a file is missing, or has another size"
         self.settle(trust)
-        if write:
+        if write and sweep:
             files.sweep(self._uses)
 
     def settle(self, trust: Trust | None) -> None:
@@ -99,6 +120,14 @@ class Contents:
                 self._without_envelope.add(id_)
         self._count()
 
+    def stored(self, ids: Iterable[str]) -> tuple[Stored, ...]:
+        """These modules, in this order."""
+        return tuple(self._stored(id_, self.known[id_], self.held.modules[id_]) for id_ in ids)
+
+    @staticmethod
+    def _stored(id_: str, known: Known, manifest: Manifest) -> Stored:
+        return Stored(id_, manifest, known.arrived, known.size + manifest.total_bytes)
+
     def users(self, sha: str) -> frozenset[str]:
         """The modules that need a blob."""
         return frozenset(self._uses.get(sha, ()))
@@ -145,3 +174,10 @@ class Contents:
 
 def _blobs(known: Known) -> tuple[File, ...]:
     return () if known.manifest is None else known.manifest.files
+
+
+def _sizes(files: BankFiles) -> dict[str, int]:
+    """What cannot be listed is missing, for now; peers are asked for it, and it is written anew."""
+    with contextlib.suppress(OSError):
+        return files.blob_sizes()
+    return {}
