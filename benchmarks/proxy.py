@@ -20,8 +20,8 @@ from typing import Self
 
 SMALL_BUFFER = 16 * 1024
 """Bytes that the kernel keeps for a throttled connection, so that the sender notices the throttle soon."""
-KEEP_ALIVE = 3
-"""The longest batch of Zenoh's, without its length, that passes a starved proxy: a keep-alive is one byte."""
+KEEP_ALIVE = b"\x01\x00\x04"
+"""Zenoh's sign of life: two bytes of length and one of kind."""
 
 
 class Mode(enum.Enum):
@@ -75,7 +75,7 @@ class Proxy:
         self._order(Mode.HOLD)
 
     def starve(self) -> None:
-        """Pass keep-alives only, on the connections there are: they look alive and do nothing. New ones work.
+        """Pass only signs of life on the connections there are: they look alive and do nothing. New ones work.
 
         Needs :attr:`framed`.
         """
@@ -178,8 +178,10 @@ class Proxy:
             while not sending.done():
                 piece = await self._read_batch(reader) if self.framed else await self._read(reader)
                 await self._may_pass()
-                if number <= self._starved and len(piece) > 2 + KEEP_ALIVE:
-                    continue
+                if number <= self._starved:
+                    piece = (
+                        KEEP_ALIVE  # as many as there was traffic: Zenoh sends its own only when it is idle
+                    )
                 if self._rate is not None:
                     await asyncio.sleep(len(piece) / self._rate)
                 piece = self._spoil(piece)

@@ -10,7 +10,7 @@ from tests.links.ears import A, B, C, X, connected, listening, until
 
 from stolon.errors import LinkError
 from stolon.links.zenoh import ANSWERS_PER_PEER, ZenohLink
-from stolon.links.zenoh_settings import ZenohSettings
+from stolon.links.zenoh_settings import FLOOD, ZenohSettings
 from stolon.sharing.limits import MAX_HINT, MAX_MESSAGE
 
 
@@ -145,6 +145,20 @@ def test_messages_up_to_the_limit_pass_and_larger_ones_do_not():
         a.link.publish(bytes(MAX_HINT))
         assert until(lambda: len(b.hints) == 1)
         assert b.hints == [(A, bytes(MAX_HINT))]
+
+
+def test_a_flood_of_hints_is_thinned_and_does_not_drown_others():
+    with listening(A) as a, connected(B, a) as b, connected(C, a) as c:
+        assert until(lambda: a.sees(B) and a.sees(C) and b.sees(A) and c.sees(A))
+        began = time.monotonic()
+        for number in range(5):
+            for _ in range(1000):
+                b.link.publish(b"flood")
+            c.link.publish(b"%d" % number)
+            time.sleep(0.03)
+        assert until(lambda: len([peer for peer, _ in a.hints if peer == C]) == 5)
+        took = time.monotonic() - began
+        assert 0 < len([peer for peer, _ in a.hints if peer == B]) <= 2 + FLOOD * (took + 0.5)
 
 
 def open_elsewhere(*endpoints: str) -> None:

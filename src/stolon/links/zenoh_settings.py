@@ -20,6 +20,8 @@ ENDPOINT: Final = re.compile(
 POPULATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_REQUEST: Final = 1 * KIB
 """A request, as opposed to its reply: requests are a few digests (65 bytes today) and never carry knowledge."""
+FLOOD: Final = 100.0
+"""Hints per second that may come by one connection; those that follow too soon are dropped."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,15 @@ def configuration(settings: ZenohSettings, me: str, listen: tuple[str, ...]) -> 
         "low_pass_filter": [
             _cap("hints", ["put"], keys.hint("*"), MAX_HINT),
             _cap("requests", ["query"], keys.ask("*"), MAX_REQUEST),
+        ],
+        # A flood of hints ends here, per connection, before it costs us more than reading its bytes.
+        "downsampling": [
+            {
+                "id": "hints",
+                "flows": ["ingress"],
+                "messages": ["put"],
+                "rules": [{"key_expr": keys.hint("*"), "freq": FLOOD}],
+            }
         ],
         "access_control": _access_control(keys),
     }
