@@ -395,6 +395,18 @@ def test_one_copy_of_the_trust_list_mends_the_other_and_none_is_an_error(folder)
             Bank(folder)
 
 
+def test_a_trust_list_whose_copy_the_disk_refused_is_in_use_and_copied_later(bank, folder, monkeypatch):
+    real = durable.write
+    monkeypatch.setattr(durable, "write", lambda p, d: full() if p.suffix == ".copy" else real(p, d))
+    bank.set_trust(sealed(replace(LISTED, version=2), ROOT))
+    assert bank.trust.version == 2
+    bank.refresh()
+    assert not (folder / "trust" / "2.copy").exists()
+    monkeypatch.undo()
+    bank.refresh()
+    assert (folder / "trust" / "2.copy").exists()
+
+
 def test_an_older_list_is_not_taken_for_a_damaged_newer_one(folder):
     with opened(folder) as bank:
         bank.set_trust(sealed(replace(LISTED, version=2), ROOT))
@@ -512,7 +524,7 @@ def test_where_the_disk_refuses_after_the_rename_the_module_is_whole_or_gone(ban
     with pytest.raises(StoreFullError):
         bank.add(LEAVES)
     assert files_of(folder, "modules", "blobs") == set()
-    monkeypatch.setattr(bank_files.BankFiles, "remove", lambda *_: None)  # this disk refuses that as well
+    monkeypatch.setattr(bank_files.BankFiles, "remove", lambda *_: False)  # this disk refuses that as well
     with pytest.raises(StoreFullError):
         bank.add(LEAVES)
     monkeypatch.undo()

@@ -17,7 +17,8 @@ def test_what_is_not_there_is_nothing(tmp_path):
     assert files.notes() == {}
     assert files.has_room(1)
     files.sweep([])
-    files.remove(tmp_path / "none" / "x")
+    assert files.remove(tmp_path / "none" / "x")
+    assert not files.remove(tmp_path)  # a folder is no file
     files.set_aside(tmp_path / "none" / "x")
     assert not (tmp_path / "none").exists()
 

@@ -345,8 +345,7 @@ class Bank:
 
     def _undo(self, path: Path, written: Iterable[str]) -> None:
         """Take back what was half written; the disk may have refused when the envelope was in place already."""
-        self._files.remove(path)
-        if not path.exists():
+        if self._files.remove(path):
             for sha in written:
                 if not self._contents.users(sha):
                     self._files.remove(self._files.blob_path(sha))

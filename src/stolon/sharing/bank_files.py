@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 from stolon import durable
+from stolon.errors import StoreFullError
 from stolon.sharing import strict_json
 from stolon.sharing.limits import MAX_BLOB, MAX_ENVELOPE, RESERVE
 
@@ -112,13 +113,15 @@ class BankFiles:
         return _read_or_none(first), _read_or_none(second)
 
     def write_trust(self, version: int, data: bytes) -> None:
-        """Put a trust list there, durably, twice.
+        """Put a trust list there, durably; and its copy, which is made later where the disk refuses it.
 
         Raises:
             StoreFullError: the disk refused.
         """
-        for path in self.trust_paths(version):
-            durable.write(path, data)
+        first, second = self.trust_paths(version)
+        durable.write(first, data)
+        with contextlib.suppress(StoreFullError):
+            durable.write(second, data)
 
     # Notes
 
@@ -153,10 +156,13 @@ class BankFiles:
             target.mkdir(exist_ok=True)
             path.replace(target / path.name)
 
-    def remove(self, path: Path) -> None:
-        """Delete a file."""
-        with contextlib.suppress(OSError):
+    def remove(self, path: Path) -> bool:
+        """Delete a file; whether there is none now."""
+        try:
             path.unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
 
     def sweep(self, blobs: Iterable[str]) -> None:
         """Delete what killed writers left: unfinished files, and all blobs but these."""
