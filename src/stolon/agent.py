@@ -4,18 +4,17 @@
 
     STORE/key                  the agent's own Ed25519 key; whoever has it is this agent
     STORE/bank/                signed modules, its own and others', and whom it trusts
+    STORE/gate/                how much others' modules may take from what is known, if not the default
     STORE/...                  what it learns with (:mod:`stolon.store`)
 
 Without a link an agent is offline, and a store is just that: what it learned is packed, signed and put in its bank
 all the same, and answers come from the bank. With a link it tells its peers, and takes in what they have.
 
-Everything that is answered, its own tasks included, is answered from packed modules, so that agents with the
-same modules give the same answers, bit for bit.
+Everything is answered from packed modules, its own tasks included, so that agents with the same modules give the same
+answers, bit for bit.
 """
 
 import logging
-import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Final, Self, final
 
 from torch import Tensor
 
-from stolon.errors import StolonError, StoreLockedError, TaskError, TaskUnknownError
+from stolon.errors import StoreLockedError, TaskError, TaskUnknownError
 from stolon.evaluation import evaluate
 from stolon.learner import Epoch
 from stolon.light.config import LightweightConfig
@@ -33,14 +32,12 @@ from stolon.records import Json
 from stolon.sharing import envelope, lightweight, manifest, module, revocation
 from stolon.sharing.activation import GateSettings
 from stolon.sharing.bank import Bank
-from stolon.sharing.codes import Refused
-from stolon.sharing.exchange.driver import Driver
-from stolon.sharing.exchange.engine import Exchange
-from stolon.sharing.exchange.ports import ExchangeSettings, Link, Offer, PeerState, Traffic
-from stolon.sharing.holdings import BankHoldings
+from stolon.sharing.exchange.ports import ExchangeSettings, Link, PeerState, Traffic
 from stolon.sharing.keys import Key
-from stolon.sharing.limits import MAX_OFFERS, MAX_VERSIONS
+from stolon.sharing.limits import MAX_VERSIONS
+from stolon.sharing.opinion import read_gate, write_gate
 from stolon.sharing.precision import Precision
+from stolon.sharing.presence import Presence
 from stolon.sharing.repertoire import ModuleStatus, Repertoire
 from stolon.sharing.trust import Trust
 from stolon.store import Store
@@ -64,7 +61,7 @@ class Agent:
         link: to other agents; None: offline. It is opened by :meth:`start`.
         write: take the lock. Reading alone is possible while another process writes.
         exchange: how often to ask others, and the like.
-        gate: how much others' modules may take from what it knows; None: the defaults.
+        gate: how much others' modules may take from what it knows; None: as the store says.
         on_lost: called once if the network is lost for good: opening it anew did not help.
         changes: settings of :class:`~stolon.light.config.LightweightConfig` for what is learned from now on.
 
@@ -88,25 +85,20 @@ class Agent:
         self.folder = Path(folder)
         self.store = Store.open(self.folder, write=write, backbone=backbone, **changes)
         try:
-            self._begin(write=write)
+            self._begin(write=write, gate=gate)
         except BaseException:
             self.store.__exit__()
             raise
         self._link = link
         self._exchange_settings = exchange or ExchangeSettings()
-        self._driver: Driver | None = None
+        self._presence: Presence | None = None
         self._on_lost = on_lost
         self.is_lost = False
         """Whether the network was lost for good: opening it anew did not help."""
-        self._stale = threading.Event()
-        self._is_closing = False
-        self._offers: dict[str, tuple[str, str]] = {}
-        self._offers_lock = threading.Lock()
         self.clock: Callable[[], float] = time.monotonic
         """What :meth:`peers` tells times of; never goes back."""
-        self._refresher = threading.Thread(target=self._keep_refreshed, name="activation", daemon=True)
         self._repertoire = Repertoire(
-            self.bank, lambda: self.trust, self.key.public, lambda: self.store.learner, gate
+            self.bank, lambda: self.trust, self.key.public, lambda: self.store.learner, self.gate
         )
         if write:
             self._pack_what_is_not()
@@ -118,7 +110,8 @@ class Agent:
             except TaskError as error:  # learned when names could still be anything
                 _log.warning("a task cannot be used", extra={"task": task, "reason": str(error)})
 
-    def _begin(self, *, write: bool) -> None:
+    def _begin(self, *, write: bool, gate: GateSettings | None) -> None:
+        self.gate = gate or read_gate(self.folder)
         path = self.folder / KEY
         if write and not path.exists():  # a store from before there were agents
             Key.generate().write(path)
@@ -130,15 +123,28 @@ class Agent:
             )
 
     @classmethod
-    def create(cls, folder: str | Path, backbone: Backbone, config: LightweightConfig | None = None) -> Self:
+    def create(
+        cls,
+        folder: str | Path,
+        backbone: Backbone,
+        config: LightweightConfig | None = None,
+        gate: GateSettings | None = None,
+    ) -> Self:
         """Make a store with a key of its own, and open it.
+
+        Args:
+            folder: where.
+            backbone: what all that it will ever know is made for.
+            config: how tasks are learned; None: the defaults.
+            gate: how much others' modules may take from what it knows; None: the defaults.
 
         Raises:
             StoreError: as :meth:`stolon.store.Store.create`.
             BackboneMismatchError: there is a store already, made with another backbone.
         """
         with Store.create(Path(folder), backbone, config):
-            pass
+            if gate is not None:
+                write_gate(Path(folder), gate)
         return cls(folder, backbone)
 
     # What it knows
@@ -324,9 +330,7 @@ class Agent:
 
     def look_anew(self) -> None:
         """Take note that the bank or its trust list was changed by somebody else in this process."""
-        if self._driver is not None:
-            self._driver.trust_changed()
-        self._changed()
+        self._changed(trust=True)
 
     # Peers
 
@@ -339,74 +343,47 @@ class Agent:
         """
         if not self.bank.is_writable:
             raise StoreLockedError(f"{self.folder} was opened for reading; open it with write=True to share")
-        if self._link is None or self._driver is not None:
+        if self._link is None or self._presence is not None:
             return
-        holdings = BankHoldings(self.bank, self.store.learner.backbone.fingerprint)
-        rng = random.SystemRandom()  # jitter and the choice of peers: nothing that is learned depends on it
-        engine = Exchange(self.key.public, holdings, rng, self._exchange_settings)
-        self._driver = Driver(
-            engine,
-            holdings,
+        presence = Presence(
+            self.key.public,
+            self.bank,
+            self.store.learner.backbone.fingerprint,
             self._link,
-            self.clock,
-            on_change=self._came,
-            on_offer=self._offered,
-            on_give_up=lambda _: self._lost(),
+            settings=self._exchange_settings,
+            clock=self.clock,
+            refresh=self.refresh,
+            on_lost=self._lost,
         )
-        self._refresher.start()
-        self._driver.start()
+        presence.start()
+        self._presence = presence
 
-    def _came(self, ids: frozenset[str]) -> None:
-        _log.info("modules came", extra={"count": len(ids), "ids": sorted(id_[:12] for id_ in ids)})
-        self._stale.set()
+    def peers(self) -> tuple[PeerState, ...]:
+        """Who was heard, and when; nobody while offline."""
+        return () if self._presence is None else self._presence.peers()
+
+    def traffic(self) -> tuple[Traffic, Traffic]:
+        """Bytes sent and received since the start."""
+        return (Traffic(), Traffic()) if self._presence is None else self._presence.traffic()
+
+    def offers(self) -> tuple[tuple[str, str], ...]:
+        """What agents offer whom this one does not trust: pairs of public key and task."""
+        listed = {author.key for author in self.trust.authors}
+        offered = () if self._presence is None else self._presence.offers()
+        return tuple(pair for pair in offered if pair[0] not in listed)
 
     def _lost(self) -> None:
         self.is_lost = True
         if self._on_lost is not None:
             self._on_lost()
 
-    def peers(self) -> tuple[PeerState, ...]:
-        """Who was heard, and when; nobody while offline."""
-        return () if self._driver is None else self._driver.peers()
-
-    def traffic(self) -> tuple[Traffic, Traffic]:
-        """Bytes sent and received since the start."""
-        return (Traffic(), Traffic()) if self._driver is None else self._driver.traffic()
-
-    def offers(self) -> tuple[tuple[str, str], ...]:
-        """What strangers offer, lately: pairs of public key and task; nothing of it is verified."""
-        with self._offers_lock:
-            listed = {author.key for author in self.trust.authors}
-            return tuple(pair for pair in self._offers.values() if pair[0] not in listed)
-
-    def _offered(self, offer: Offer) -> None:
-        opened = envelope.open_envelope(offer.envelope)
-        if isinstance(opened, Refused) or not envelope.verify(opened, opened.signers[0]):
-            return
-        said = manifest.parse(opened.payload)
-        if isinstance(said, Refused):
-            return
-        with self._offers_lock:
-            self._offers[offer.id] = (opened.signers[0], said.task)
-            while len(self._offers) > MAX_OFFERS:
-                del self._offers[next(iter(self._offers))]
-
     def close(self) -> None:
-        """Close the link and let go of the store."""
-        if self._driver is not None:
-            self._driver.stop()
-            self._driver = None
-            self._is_closing = True
-            self._stale.set()
-            self._refresher.join()
+        """Leave the network and let go of the store; may be called again."""
+        if self._presence is not None:
+            self._presence.stop()
+            self._presence = None
         self.bank.close()
         self.store.__exit__()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def refresh(self) -> None:
         """Decide anew which modules are active, if anything that matters has changed."""
@@ -416,16 +393,13 @@ class Agent:
         """See :meth:`stolon.sharing.repertoire.Repertoire.confusion`."""
         return self._repertoire.confusion()
 
-    def _changed(self) -> None:
-        if self._driver is not None:
-            self._driver.changed()
+    def _changed(self, *, trust: bool = False) -> None:
+        if self._presence is not None:
+            self._presence.changed(trust=trust)
         self.refresh()
 
-    def _keep_refreshed(self) -> None:
-        """In a thread of its own: whatever arrives while it works is seen to together afterwards."""
-        while self._stale.wait() and not self._is_closing:
-            self._stale.clear()
-            try:
-                self.refresh()
-            except StolonError:  # the bank's folder cannot be read, or an own task's anchor is damaged
-                _log.exception("cannot decide anew what to answer from; the answers stay as they were")
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -41,12 +41,14 @@ class Demo:
         experiment: learners and stream.
         make_learner: makes the experiment's learners.
         make_stream: makes its stream.
+        backbone: the lightweight learners'.
         notes: what a reader has to know to judge the figures, in sentences.
     """
 
     experiment: Experiment
     make_learner: Callable[[LearnerSpec], Learner]
     make_stream: Callable[[StreamSpec, int], Stream]
+    backbone: Backbone
     notes: tuple[str, ...]
 
 
@@ -83,8 +85,26 @@ def on_digits(backbone: Backbone, seed: int) -> Demo:
         ),
     )
     return Demo(
-        experiment, make_learner, lambda spec, s: streams.make(spec.name, seed=s, **spec.options), notes
+        experiment,
+        make_learner,
+        lambda spec, s: streams.make(spec.name, seed=s, **spec.options),
+        backbone,
+        notes,
     )
+
+
+def apart(seed: int) -> Iterator[Task]:
+    """Six tasks of digits that are told apart well: what agents share must not take from what others know.
+
+    The halves of :func:`on_digits` look alike, and agents would hold one of them back.
+    """
+    classes = list(TASK_DIGITS)
+    for task in streams.make("digits-mixed", seed=seed, classes=classes):
+        if task.name in {"digits-turned", "digits-inverted", "digits-upside-down"}:
+            yield task
+    yield from streams.make("digits-permuted", seed=seed, tasks=4, classes=classes)[
+        1:
+    ]  # the first is not permuted
 
 
 def on_folders(data: Path, seed: int) -> Demo:
@@ -117,6 +137,7 @@ def on_folders(data: Path, seed: int) -> Demo:
         experiment,
         lambda spec: learners.make(spec.name, net=backbone, **spec.settings),
         lambda spec, s: streams.make(spec.name, root=spec.root, seed=s, **spec.options),
+        backbone,
         notes,
     )
 

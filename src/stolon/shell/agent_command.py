@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from stolon.errors import LinkError, SettingError, StoreLockedError
 from stolon.links.zenoh import ZenohLink
 from stolon.links.zenoh_settings import ZenohSettings
 from stolon.sharing.keys import fingerprint
+from stolon.sharing.opinion import read_gate, write_gate
 from stolon.shell import exit_codes, remote
 from stolon.shell.control import make_control
 from stolon.shell.decoding import Decoder
@@ -46,6 +48,7 @@ def agent(
     tls_one_way: bool,
     http: str | None,
     http_anywhere: bool,
+    may_take: float | None,
     log: Literal["text", "json"],
     log_level: Literal["debug", "info", "warning"],
 ) -> int:
@@ -57,6 +60,8 @@ def agent(
         raise StoreLockedError(
             f"an agent runs on {folder} already; stop it first, or use another folder (--store)"
         )
+    if may_take is not None and folder.is_dir():
+        write_gate(folder, replace(read_gate(folder), taken=may_take))
     settings = ZenohSettings(
         listen=tuple(listen),
         connect=tuple(connect),

@@ -52,7 +52,14 @@ def make_control(agent: Agent, jobs: Jobs, token: str, told: Mapping[str, Any]) 
     @app.get("/status")
     def get_status() -> dict[str, Any]:
         backbone = agent.store.learner.backbone
-        own = {"key": agent.key.public, "backbone": backbone.name, "input_size": input_size(backbone)}
+        sent, received = agent.traffic()
+        own = {
+            "sent": sent.total,
+            "received": received.total,
+            "key": agent.key.public,
+            "backbone": backbone.name,
+            "input_size": input_size(backbone),
+        }
         return {**own, "waiting": jobs.waiting, **told}
 
     @app.get("/tasks")

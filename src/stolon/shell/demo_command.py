@@ -18,17 +18,21 @@ from stolon.experiments.demo import (
     Demo,
     DigitsPretraining,
     Example,
+    apart,
     examples,
     noise,
     on_digits,
     on_folders,
 )
 from stolon.learner import Learner
-from stolon.shell import exit_codes
+from stolon.shell import demo_population, exit_codes
+from stolon.shell.demo_population import Outcome
 from stolon.shell.experiment_commands import show
 from stolon.shell.terminal import console as make_console
 
 NOISE_IMAGES = 100
+AGENTS_SETS = 6
+"""Image folders that the three agents learn, where DATA is given: the smallest ones."""
 
 
 def demo(*, data: str | None, out: str, seed: int) -> int:
@@ -54,10 +58,34 @@ def demo(*, data: str | None, out: str, seed: int) -> int:
         console,
     )
     taught_s = time.monotonic() - begun
-    page = _report(chosen, made["lightweight"], folder, seed, console)
-    console.print(f"learning and asking took {taught_s:.0f} s")
+    shared = _share(chosen, data, folder, seed, console)
+    page = _report(chosen, made["lightweight"], shared, folder, seed, console)
+    shared_s = time.monotonic() - begun - taught_s
+    console.print(f"learning and asking took {taught_s:.0f} s, the three agents {shared_s:.0f} s")
     console.print(f"report: {page}", soft_wrap=True)
     return exit_codes.OK
+
+
+def _share(chosen: Demo, data: str | None, folder: Path, seed: int, console: Console) -> Outcome:
+    """Three agents as processes: on the demo's digits written as pictures, or on the smallest of the given folders."""
+    if data is None:
+        pictures = demo_population.as_folders(apart(seed), folder / "pictures")
+    else:
+        sets = [path for path in (Path(data) / "datasets").iterdir() if path.is_dir()]
+        pictures = sorted(sets, key=lambda path: (sum(1 for _ in path.rglob("*.*")), path.name))[:AGENTS_SETS]
+    outcome = demo_population.run(chosen.backbone, pictures, folder / "agents", seed, console)
+    teacher = {task: name for name, tasks in outcome.taught.items() for task in tasks}
+    table = Table("task", "taught by", *(f"{name} [%]" for name in outcome.accuracy))
+    for task in sorted(teacher):
+        shares = (f"{100 * accuracy[task]:.1f}" for accuracy in outcome.accuracy.values())
+        table.add_row(task, teacher[task], *shares)
+    console.print(table)
+    same = "the same answers" if outcome.are_equal else "DIFFERENT answers"
+    console.print(
+        f"{outcome.equal_s:.1f} s after the last one had learned, all three answered for all {len(teacher)} tasks, "
+        f"with {same}; they sent {outcome.sent / 1000:.0f} kB"
+    )
+    return outcome
 
 
 def _clear(folder: Path) -> None:
@@ -82,7 +110,9 @@ def _on_digits(seed: int, console: Console) -> Demo:
     return on_digits(pretraining.backbone, seed)
 
 
-def _report(chosen: Demo, learner: Learner, folder: Path, seed: int, console: Console) -> Path:
+def _report(  # noqa: PLR0917 - everything that is shown
+    chosen: Demo, learner: Learner, shared: Outcome, folder: Path, seed: int, console: Console
+) -> Path:
     results = folder / "run" / "results.jsonl"
     records = Results(results).read()
     summary = report.sections(records)[0].tables[0]
@@ -98,6 +128,7 @@ def _report(chosen: Demo, learner: Learner, folder: Path, seed: int, console: Co
     console.print(f"{unknown} of {NOISE_IMAGES} images of noise were called unknown")
     extra = [
         report.Section("What this is", "\n\n".join(chosen.notes)),
+        demo_population.section(shared),
         _gallery(asked, f"{unknown} of {NOISE_IMAGES} images of random pixels were called unknown."),
     ]
     page, _ = report.write(results, folder, extra=extra, title="stolon demo")

@@ -9,7 +9,7 @@ from keyword import iskeyword
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, OpenUnitInterval, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, OpenUnitInterval, PositiveInt
 
 import stolon
 from stolon.errors import StolonError
@@ -126,6 +126,17 @@ def _init(sub: ArgumentParser) -> None:
         default=0.99,
         help="share of known inputs that are kept; lower finds more inputs that belong to no task",
     )
+    _may_take(sub, 0.05)
+
+
+def _may_take(sub: ArgumentParser, default: float | None) -> None:
+    sub.add_argument(
+        "--may-take",
+        type=ClosedUnitInterval | None if default is None else ClosedUnitInterval,
+        default=default,
+        metavar="SHARE",
+        help="of a known task's inputs, how many others' modules may take before they are held back",
+    )
 
 
 def _learn(sub: ArgumentParser) -> None:
@@ -217,6 +228,7 @@ def _agent(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--log", choices=("text", "json"), default="text", help="lines for people or for machines"
     )
+    _may_take(sub, None)
     sub.add_argument("--log-level", choices=("debug", "info", "warning"), default="info")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, final
 from stolon.agent import Agent
 from stolon.errors import AgentUnreachableError, StolonError
 from stolon.nets.backbone import Backbone
+from stolon.sharing.gate import GateSettings
 from stolon.sharing.trust import Author
 from stolon.shell import remote
 from stolon.shell.remote import Remote
@@ -68,11 +69,11 @@ class Member:
         return found
 
 
-def found(folders: Mapping[str, Path], backbone: Backbone) -> None:
+def found(folders: Mapping[str, Path], backbone: Backbone, gate: GateSettings | None = None) -> None:
     """Make a store for each name, and let every one trust all others."""
     keys = {}
     for name, folder in folders.items():
-        with Agent.create(folder, backbone) as agent:
+        with Agent.create(folder, backbone, gate=gate) as agent:
             keys[name] = agent.key.public
     for name, folder in folders.items():
         with Agent(folder, backbone) as agent:

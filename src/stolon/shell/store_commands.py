@@ -36,11 +36,13 @@ def init(
     weights: str | None,
     anchor: Any,  # noqa: ANN401 - a choice the parser has checked
     unknown_quantile: float,
+    may_take: float,
 ) -> int:
     """Make a store with a frozen backbone and a key of its own."""
     from stolon.agent import Agent
     from stolon.light.config import LightweightConfig
     from stolon.nets.backbone import pretrained
+    from stolon.sharing.gate import GateSettings
     from stolon.sharing.keys import fingerprint
 
     folder, console = place(store), make_console()
@@ -49,7 +51,7 @@ def init(
     with console.status("loading the backbone" if weights else "downloading the backbone"):
         made = pretrained(backbone, weights)
     config = LightweightConfig(anchor=anchor, anchor_settings={"unknown_quantile": unknown_quantile})
-    with Agent.create(folder, made, config) as agent:
+    with Agent.create(folder, made, config, GateSettings(taken=may_take)) as agent:
         parameters = sum(p.numel() for p in made.module.parameters())
         console.print(
             f"made a store at {folder}\nbackbone {made.name}, {parameters:,} parameters, "
