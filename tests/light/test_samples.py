@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from stolon.errors import DataError
 from stolon.light.anchoring import Anchoring
 from stolon.light.anchors import fit_mahalanobis
-from stolon.light.mappers import MahalanobisMapper
+from stolon.light.mappers import MahalanobisMapper, mahalanobis
 from stolon.light.mappers.calibration import _temperature
 
 
@@ -107,3 +107,12 @@ def test_an_anchor_of_another_kind_is_no_anchor_here():
     raw = Anchoring("mahalanobis", {"transform": "none"})
     assert raw.check(classes["task 0"]) is classes["task 0"]
     assert raw.read(classes["task 0"], lambda _: torch.zeros(0)) is classes["task 0"]
+
+
+def test_examples_are_left_out_in_parts_with_the_same_result(monkeypatch):
+    mapper_of, anchors, config = make("mahalanobis", tasks())
+    whole = mapper_of(anchors, config).samples
+    monkeypatch.setattr(mahalanobis, "CHUNK", 7)
+    parts = mapper_of(anchors, config).samples
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other)

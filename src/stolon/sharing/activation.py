@@ -84,6 +84,7 @@ class _Gate:
     first: View | None = None
     now: View | None = None
     far: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    strikes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         if self.own:
@@ -95,10 +96,15 @@ class _Gate:
         widths = Counter(_width(each) for each in self.own or others)
         width = max(widths, key=lambda w: (widths[w], w), default=0)
         taken = {each.name for each in self.own}
+        room = Counter({each.author: self.config.samples for each in others})
         found = []
         for each in others:
             try:
                 _check(each, taken, width)
+                room[each.author] -= _rows(each.anchor)
+                if room[each.author] < 0:
+                    self.held[each.id] = f"its author's anchors bring more than {self.config.samples} samples"
+                    continue
                 anchor = self._read(each.anchor, features)
             except (DataError, TaskError) as error:
                 self.held[each.id] = f"cannot be used: {error}"
@@ -114,6 +120,7 @@ class _Gate:
 
     def admit(self, group: Sequence[Candidate]) -> None:
         """Let those of the group join that harm nothing, in their order."""
+        group = [each for each in group if not self._is_out(each)]
         if not group:
             return
         members = self.now.members if self.now else ()
@@ -122,13 +129,14 @@ class _Gate:
             self.now = after
         elif len(group) == 1:
             self.held[group[0].id] = max(found, key=lambda fault: fault.share).reason
+            self.strikes[group[0].author] += 1
         else:
             for part in _parts(group, [f.blamed - len(members) for f in found if f.blamed is not None]):
                 self.admit(part)
 
     def review(self) -> None:
-        """Put back what takes too much of an own task only since others joined after it."""
-        while self.first and self.now:
+        """Put back what takes too much of a task only since others joined after it."""
+        while self.now:
             found = next(overruns(self.first, self.now, self.config), None)
             if found is None:
                 return
@@ -144,6 +152,15 @@ class _Gate:
         mapper = self.now.mapper if self.now else None
         ids = tuple(member.id for member in members)
         return Activation(ids, MappingProxyType(dict(self.held)), mapper, self.built)
+
+    def _is_out(self, candidate: Candidate) -> bool:
+        """Whether its author had enough chances; each costs mappers, and one author may send thousands."""
+        is_out = self.strikes[candidate.author] >= self.config.strikes
+        if is_out:
+            self.held[candidate.id] = (
+                f"not tried: {self.config.strikes} modules of its author were held before it"
+            )
+        return is_out
 
     def _tried(self, members: Sequence[Candidate]) -> tuple[View | None, list[Fault]]:
         try:
@@ -180,6 +197,13 @@ def _check(candidate: Candidate, taken: set[str], width: int) -> None:
 def _width(candidate: Candidate) -> int:
     means = candidate.anchor.means
     return int(means.shape[1]) if means.ndim == 2 else 0
+
+
+def _rows(anchor: Anchor) -> int:
+    """Class means, examples and probes, or images, that it brings."""
+    return sum(
+        len(value) for name, value in anchor.tensors().items() if value.ndim > 1 and name != "variances"
+    )
 
 
 def _id(candidate: Candidate) -> str:

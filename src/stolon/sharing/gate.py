@@ -39,15 +39,17 @@ class GateSettings:
     """How much may be taken.
 
     Attributes:
-        taken: most of an own task's inputs that one author's modules may be expected to take together; and most of
-            any known task's samples that one module may take, or may make unknown, 0 to 1.
+        taken: most of a known task's samples (of an own task: its probes) that one author's modules may take
+            together, and that joining ones may make unknown, 0 to 1.
         lost: most of an own task's probes that may become unknown in all, 0 to 1.
         loosened: most by which the share of far inputs that are called known may rise in all, 0 to 1.
         doubt: a share of few samples says little: what tasks of others lose, and what becomes unknown, counts once
             chance alone would cause it with at most this probability in a task that loses ``taken``; above 0, up
-            to 1. Of own tasks the less is allowed to be taken the fewer probes there are.
-        weak: a joining task that keeps less than this of its own samples makes the gate look closer, 0 to 1; it
-            costs time, and changes what is found only where modules harm each other alone.
+            to 1. What is taken from own tasks counts as it is.
+        weak: several modules are tried one by one where a task keeps less than this of its samples with all of them,
+            0 to 1: they might share what one of them alone would take.
+        strikes: an author of whom so many modules were held is not tried again: trying costs time; at least 1.
+        samples: most class means, examples and probes that one author's anchors bring together, at least 1.
 
     Raises:
         SettingError: a value is out of its range.
@@ -57,7 +59,9 @@ class GateSettings:
     lost: float = 0.1
     loosened: float = 0.05
     doubt: float = 0.2
-    weak: float = 0.5
+    weak: float = 0.7
+    strikes: int = 20
+    samples: int = 20_000
 
     def __post_init__(self) -> None:
         settings.within("taken", self.taken, 0, 1)
@@ -66,6 +70,8 @@ class GateSettings:
         settings.above("doubt", self.doubt, 0)
         settings.within("doubt", self.doubt, 0, 1)
         settings.within("weak", self.weak, 0, 1)
+        settings.at_least("strikes", self.strikes, 1)
+        settings.at_least("samples", self.samples, 1)
 
 
 @final
@@ -129,7 +135,7 @@ class View:
 
     @cached_property
     def taker(self) -> tuple[Tensor, ...]:
-        """Of each member: the position of the task that each sample goes to [n], the latest of equals."""
+        """Of each member: the position of the task that each sample goes to [n], of equals another one."""
         return tuple(_taker(scores, i) for i, (scores, _) in enumerate(self._samples))
 
     @cached_property
@@ -166,12 +172,10 @@ class View:
 
 
 def _taker(scores: Tensor, own: int) -> Tensor:
-    """The column that each row goes to [n]: ``own`` where it is best by itself, else the last of the best others."""
-    best = scores.amax(1, keepdim=True)
-    others = scores >= best - TIE
+    """The column that each row goes to [n]: ``own`` where it is best by itself, else the first of the best others."""
+    others = scores >= scores.amax(1, keepdim=True) - TIE
     others[:, own] = False
-    last = others.shape[1] - 1 - others.flip(1).int().argmax(1)
-    return torch.where(others.any(1), last, own)
+    return torch.where(others.any(1), others.int().argmax(1), own)
 
 
 def far_inputs(members: Sequence[Candidate], dimensions: int, seed: int = 0) -> Tensor:
@@ -200,83 +204,73 @@ def faults(first: View | None, before: View | None, after: View, config: GateSet
     if not bool(after.mapper.samples.scores.isfinite().all()):
         yield Fault(None, 1.0, "makes scores that are no numbers")
         return
-    if before:
-        yield from _from_known(before, after, config)
+    for i, places, share in overruns(first, after, config):
+        joining = [j for j in places if j >= known]
+        if joining:  # else those that join did not do it, and overruns() is asked again at the end
+            yield Fault(joining[0], share, overlap(after.members[i].name, share, len(places)))
     if first:
-        yield from _from_own(first, after, known, config)
-    yield from _among_joining(after, known, config)
+        yield from _unknown_in_all(first, after, config)
+    if before:
+        yield from _astray(before, after, config)
+    if len(after.members) > known + 1:
+        yield from _look_closer(after, config)
     risen = after.far_known - (first.far_known if first else 0.0)
     if risen > config.loosened:
         # thresholds are pulled by samples that lie far from their own task: whoever brought most of them did it
         far = [float((after.margins(i) < 0).float().mean()) for i in range(known, len(after.members))]
-        worst = max(far)
-        blamed = known + far.index(worst) if worst else None
+        blamed = known + far.index(max(far)) if max(far) else None
         yield Fault(blamed, risen, f"makes {_percent(risen)} more of far inputs known")
 
 
-def _from_known(before: View, after: View, config: GateSettings) -> Iterator[Fault]:
-    """What active tasks lose to each joining one, and otherwise."""
-    known = len(before.members)
-    for i, member in enumerate(before.members):
-        gone = before.right[i] & ~after.right[i]
-        taker = after.taker[i][gone]
-        counts = torch.bincount(taker[taker >= known], minlength=len(after.members))
-        believed = _tolerated(len(gone), config.taken, config.doubt)
-        limit = _allowed(len(gone), config.taken) if i < after.own else believed
-        for j in (counts > limit).nonzero()[:, 0].tolist():
-            share = int(counts[j]) / len(gone)
-            yield Fault(j, share, overlap(member.name, share))
-        astray = int((taker < known).sum())
-        if astray > believed:
-            share = astray / len(gone)
-            reason = f"makes {_percent(share)} of task {member.name!r} unknown or taken for other tasks"
-            yield Fault(None, share, reason)
-
-
-def _from_own(first: View, after: View, known: int, config: GateSettings) -> Iterator[Fault]:
-    """What the agent's own tasks lose in all: to the modules of one author together, and to unknown."""
-    for i, places, share in overruns(first, after, config):
-        joining = [j for j in places if j >= known]
-        if joining:  # else those that join did not do it, and overruns() is asked again at the end
-            yield Fault(joining[-1], share, overlap(first.members[i].name, share, len(places)))
-    for i in range(after.own):
-        gone = first.right[i] & ~after.right[i] & (after.taker[i] < after.own)
-        if int(gone.sum()) > config.lost * len(gone):
-            share = int(gone.sum()) / len(gone)
-            reason = f"with the others, makes {_percent(share)} of task {first.members[i].name!r} unknown"
-            yield Fault(None, share, reason)
-
-
-def overruns(first: View, now: View, config: GateSettings) -> Iterator[tuple[int, list[int], float]]:
-    """Own tasks of which one author's modules take too much together.
+def overruns(first: View | None, now: View, config: GateSettings) -> Iterator[tuple[int, list[int], float]]:
+    """Tasks of which one author's later modules take too much together.
 
     Yields:
         The task's position, those of the modules that take anything, and the share.
     """
-    authors: dict[str, list[int]] = {}
-    for j in range(now.own, len(now.members)):
-        authors.setdefault(now.members[j].author, []).append(j)
-    for i in range(now.own):
-        taker, n = now.taker[i][first.right[i]], len(first.right[i])
-        counts = torch.bincount(taker, minlength=len(now.members)).tolist()
+    for i in range(len(now.members)):
+        n = len(now.taker[i])
+        mine = first.right[i] if first and i < now.own else now.held_against_earlier(i)
+        counts = torch.bincount(now.taker[i][mine], minlength=len(now.members)).tolist()
+        authors: dict[str, list[int]] = {}
+        for j in range(max(i + 1, now.own), len(now.members)):
+            if counts[j]:
+                authors.setdefault(now.members[j].author, []).append(j)
+        most = math.floor(config.taken * n) if i < now.own else tolerated(n, config.taken, config.doubt)
         for places in authors.values():
             total = sum(counts[j] for j in places)
-            if total > _allowed(n, config.taken):
-                yield i, [j for j in places if counts[j]], total / n
+            if total > most:
+                yield i, places, total / n
 
 
-def _among_joining(after: View, known: int, config: GateSettings) -> Iterator[Fault]:
-    """What joining tasks lose to later ones."""
-    for i in range(known, len(after.members)):
-        n = len(after.taker[i])
-        own = after.held_against_earlier(i)
-        taker = after.taker[i][own]
-        counts = torch.bincount(taker[taker > i], minlength=len(after.members))
-        for j in (counts > _tolerated(n, config.taken, config.doubt)).nonzero()[:, 0].tolist():
-            share = int(counts[j]) / n
-            yield Fault(j, share, overlap(after.members[i].name, share))
-        if i + 1 < len(after.members) and int(after.right[i].sum()) < config.weak * int(own.sum()):
-            yield Fault(None, 0.0, f"makes much of task {after.members[i].name!r} unknown")
+def _unknown_in_all(first: View, after: View, config: GateSettings) -> Iterator[Fault]:
+    """Own tasks of which too much is unknown, whoever did it."""
+    for i in range(after.own):
+        gone = first.right[i] & ~after.right[i] & (after.taker[i] < after.own)
+        share = float(gone.float().mean())
+        if share > config.lost:
+            reason = f"with the others, makes {_percent(share)} of task {first.members[i].name!r} unknown"
+            yield Fault(None, share, reason)
+
+
+def _astray(before: View, after: View, config: GateSettings) -> Iterator[Fault]:
+    """Active tasks of which the joining ones make too much unknown, or give it to a third task."""
+    known = len(before.members)
+    for i, member in enumerate(before.members):
+        n = len(before.right[i])
+        gone = before.right[i] & ~after.right[i] & (after.taker[i] < known)
+        if int(gone.sum()) > tolerated(n, config.taken, config.doubt):
+            share = int(gone.sum()) / n
+            reason = f"makes {_percent(share)} of task {member.name!r} unknown or taken for other tasks"
+            yield Fault(None, share, reason)
+
+
+def _look_closer(after: View, config: GateSettings) -> Iterator[Fault]:
+    """Tasks that keep so little that several modules may share the rest among themselves."""
+    for i, member in enumerate(after.members):
+        mine = after.held_against_earlier(i)
+        if int(after.right[i].sum()) < config.weak * int(mine.sum()):
+            yield Fault(None, 0.0, f"leaves little of task {member.name!r}")
 
 
 def overlap(task: str, share: float, modules: int = 1) -> str:
@@ -289,15 +283,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _allowed(n: int, share: float) -> int:
-    """The largest loss of n samples after which more of the kind are expected to lose at most ``share``.
-
-    By Laplace's rule of succession, (k + 1) / (n + 2): an attacker may try often, and few probes say little.
-    """
-    return max(0, math.floor(share * (n + 2) - 1 + 1e-9))
-
-
-def _tolerated(n: int, share: float, doubt: float) -> int:
+def tolerated(n: int, share: float, doubt: float) -> int:
     """The largest loss of n samples that a task losing ``share`` exceeds with a probability of at most ``doubt``."""
     below, k = (1 - share) ** n, 0
     chance = below

@@ -18,7 +18,7 @@ Source:
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from torch import Tensor
 from stolon.light.anchors.mahalanobis import MahalanobisAnchor, MahalanobisConfig
 from stolon.light.mappers import covariance
 from stolon.light.mappers.base import Parts, TaskMapper, common
+
+CHUNK: Final = 4096
+"""Examples that are left out at once: the distances of all to all classes of many large tasks would fill the memory."""
 
 
 @final
@@ -86,16 +89,22 @@ class MahalanobisMapper(TaskMapper):
         offsets = -gamma / (1 + gamma) ** 2 * away.square().sum(1) / 2
         self._densities = Parts(centres, offsets, whiten)
 
-        # (x - mean) W and (x - middle) W out of x W, which is the one product as large as the examples
-        z = self._densities.whiten(examples)
-        from_middle = z - self._densities.whiten(middles)[self._owner[labels]]
-        own = _Own(from_middle - away[labels], from_middle, n, self._sizes(counts)[labels], gamma)
-        left_out, around = _left_out(self._densities, z, own, weight, labels)
+        inside = self._densities.whiten(middles)
+        best, arounds = [means.new_zeros(0, len(ordered)).float()], [means.new_zeros(0).float()]
+        for rows in torch.arange(len(labels), device=means.device).split(CHUNK):
+            # (x - mean) W and (x - middle) W out of x W, which is the one product as large as the examples
+            of = labels[rows]
+            z = self._densities.whiten(examples[rows])
+            from_middle = z - inside[self._owner[of]]
+            own = _Own(from_middle - away[of], from_middle, n[rows], self._sizes(counts)[of], gamma)
+            left_out, around = _left_out(self._densities, z, own, weight, of)
+            best.append(self._best(left_out.float()))
+            arounds.append(around.float())
         probes = torch.cat([a.probes.float() for a in ordered])
         whose = torch.cat([torch.full((len(a.probes),), t) for t, a in enumerate(ordered)]).to(means.device)
         self._calibrate(
-            torch.cat([self._best(left_out.float()), self._best(self._parts(probes))]),
-            torch.cat([around.float(), self._background(probes)]),
+            torch.cat([*best, self._best(self._parts(probes))]),
+            torch.cat([*arounds, self._background(probes)]),
             torch.cat([self._owner[labels], whose]),
             means,
             config,
@@ -163,8 +172,6 @@ def _left_out(parts: Parts, z: Tensor, own: _Own, weight: float, labels: Tensor)
         weight: w, the share of one residual in the covariance.
         labels: the class of each example [n].
     """
-    if not len(z):
-        return z.new_zeros(0, len(parts.centres)), z.new_zeros(0)
     residuals = own.residuals
     # 1e-6: where a direction is seen in one sample alone, leaving it out leaves an infinite distance
     gain = weight / (1 - weight * residuals.square().sum(1)).clamp(min=1e-6)
