@@ -173,6 +173,24 @@ class TwoLevelMapper(TaskMapper):
         tensors = (*self._levels[:2], *self._levels[3:6], self._whiten, self._middle)
         return sum(value.nbytes for value in (*tensors, self._radii, self._tops))
 
+    @property
+    def parts(self) -> int:
+        """Components or classes of all tasks."""
+        return len(self._levels.parts)
+
+    @torch.no_grad()
+    def flat_scores(self, features: Tensor) -> Tensor:
+        """Scores [B, T] with every part of every task looked at: what the flat mapper gives.
+
+        Args:
+            features: raw features of the frozen backbone [B, D].
+
+        Raises:
+            DataError: not finite floats [B, D].
+        """
+        z = self._whitened(self._prepare(features))
+        return _flat(self._levels.parts, self._levels.constants, self._levels.first, z) - _half_square(z)
+
     @torch.no_grad()
     def visited(self, features: Tensor) -> Tensor:
         """How many tasks the second level looks at for each input [B], int64.
@@ -199,7 +217,7 @@ class TwoLevelMapper(TaskMapper):
         scores, seen = self._look(z)
         best = scores.amax(1, keepdim=True)
         near = (torch.cdist(z, self._levels.middles) - self._radii).clamp(min=0)
-        most = self._tops - near.square() / 2 + z.square().sum(1, keepdim=True) / 2
+        most = self._tops - near.square() / 2 + _half_square(z)
         return ((most < best) | seen).all(1)
 
     def _background(self, x: Tensor) -> Tensor:
@@ -207,7 +225,7 @@ class TwoLevelMapper(TaskMapper):
 
     def _parts(self, x: Tensor) -> Tensor:
         z = self._whitened(x)
-        return self._look(z)[0] - z.square().sum(1, keepdim=True) / 2
+        return self._look(z)[0] - _half_square(z)
 
     def _whitened(self, x: Tensor) -> Tensor:
         return (x - self._middle) @ self._whiten
@@ -261,7 +279,17 @@ def _fit(
     # a thousandth more: the same sums in another order differ in their last bits
     reach = float(excess[rank - 1]) + 1e-3 if rank <= len(excess) else math.inf
     levels = _Levels(parts, constants, first, middles, gains, spreads, reach)
-    return levels, scores - z.square().sum(1, keepdim=True) / 2
+    return levels, scores - _half_square(z)
+
+
+def _flat(parts: Tensor, constants: Tensor, first: tuple[int, ...], z: Tensor) -> Tensor:
+    """The best score of every task [B, T], less the input's own square."""
+    blocks = [_best(torch.addmm(constants[a:b], z, parts[a:b].T), sizes) for a, b, sizes in _chunks(first)]
+    return torch.cat(blocks, 1)
+
+
+def _half_square(z: Tensor) -> Tensor:
+    return z.square().sum(1, keepdim=True) / 2
 
 
 def _extents(levels: _Levels) -> tuple[Tensor, Tensor]:
