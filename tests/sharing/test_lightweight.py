@@ -7,9 +7,10 @@ from tests.sharing.samples import ADA, LISTED, a_module, knowledge
 
 from stolon import nets
 from stolon.errors import TaskUnknownError
+from stolon.light.biases import BiasSites
 from stolon.light.config import LightweightConfig
 from stolon.light.lightweight import Lightweight
-from stolon.nets.backbone import pretrained
+from stolon.nets.backbone import Backbone, pretrained
 from stolon.sharing import blobs, lightweight, manifest, module
 from stolon.sharing.codes import Code
 from stolon.sharing.envelope import open_envelope
@@ -145,6 +146,12 @@ def with_layout(found, role, **tensors):
         ("mahalanobis", "anchor", {"means": ("I8", (4, 8))}),
         ("mahalanobis", "anchor", {"examples": ("I8", (25, 8))}),
         ("mahalanobis-images", "anchor", {"images": ("U8", (25, 3, 4, 4))}),
+        ("mahalanobis-images", "anchor", {"images": ("U8", (6, 1, 4, 4))}),
+        ("mahalanobis-images", "anchor", {"images": ("U8", (6, 3, 4, 5))}),
+        ("mahalanobis-images", "anchor", {"images": ("U8", (6, 3, 0, 0))}),
+        ("mahalanobis-images", "anchor", {"images": ("U8", (1, 3, 1025, 1025))}),
+        ("mahalanobis-images", "anchor", {"images": ("U8", (6, 12))}),
+        ("mahalanobis-images", "anchor", {"images": ("U8", ())}),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused_by_the_manifest_alone(kind, role, tensors):
@@ -258,6 +265,29 @@ def test_without_a_transform_rows_may_be_of_any_length():
     }
     assert lightweight.check(found, long).code == Code.BAD_KNOWLEDGE
     assert lightweight.check(replace(found, settings=settings), long) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_learned_on_a_backbone_fits_it(kind):
+    learner = learned(kind, biases="all")
+    assert lightweight.misfit(learner.knowledge("digits"), learner.backbone) == ""
+
+
+def test_what_was_learned_on_another_network_does_not_fit_whatever_its_author_says():
+    learner = learned("mahalanobis-images", biases="all")
+    own, backbone = learner.knowledge("digits"), learner.backbone
+    total = BiasSites(backbone.module, "all").total
+    wide = torch.zeros(3, own.weight.shape[1] + 1)
+    for wrong in (
+        own._replace(weight=wide),
+        own._replace(biases=torch.zeros(total + 1)),
+        own._replace(biases=torch.full((total,), 1e38)),
+        own._replace(anchor=own.anchor._replace(means=wide)),
+        own._replace(anchor=own.anchor._replace(images=own.anchor.images[:, :2])),
+    ):
+        assert lightweight.misfit(wrong, backbone).startswith("it does not fit the backbone")
+        assert "\n" not in lightweight.misfit(wrong, backbone)
+    assert lightweight.misfit(own._replace(weight=wide), Backbone(torch.nn.Flatten(), None, "bare")) == ""
 
 
 def test_every_kind_fits_its_layout():

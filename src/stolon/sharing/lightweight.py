@@ -15,12 +15,15 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
-from stolon.errors import DataError, SettingError
+from stolon.errors import DataError, SettingError, StolonError
 from stolon.light.anchoring import Anchor, Anchoring
 from stolon.light.anchors import GaussianAnchor, ImageAnchor, MahalanobisAnchor, values
-from stolon.light.answering import TaskKnowledge
+from stolon.light.answering import TaskKnowledge, features
+from stolon.light.features import FeatureMemo
 from stolon.light.lightweight import Lightweight
+from stolon.nets.backbone import Backbone
 from stolon.sharing import precision as precisions
 from stolon.sharing import strict_json
 from stolon.sharing.codes import Code, Refused
@@ -42,6 +45,8 @@ MAX_COMPONENTS: Final = 25
 MAX_EXAMPLES: Final = 8
 """Examples of each class, as features or pictures."""
 MAX_PROBES: Final = 64
+MAX_PIXELS: Final = 1024
+"""Height and width of a picture."""
 MAX_VALUE: Final = 1e6
 """Largest number in any tensor: far above what is ever learned, and far below what overflows in use."""
 
@@ -150,6 +155,29 @@ def check(manifest: Manifest, tensors: Mapping[str, Mapping[str, Tensor]]) -> Re
     return None
 
 
+@torch.no_grad()
+def misfit(own: TaskKnowledge, backbone: Backbone) -> str:
+    """Why this knowledge cannot be answered from on a backbone, or "" where it can: tried on one blank image.
+
+    Acceptance compares fingerprints and has no backbone at hand. An author who signs the right fingerprint over a
+    head or biases of another network would be found out by the first real image otherwise.
+    """
+    taken = backbone.preprocessing
+    if taken is None:
+        return ""  # nobody knows what its inputs look like
+    blank = torch.zeros(1, taken.channels, taken.size or 32, taken.size or 32, dtype=torch.uint8)
+    try:
+        found = features(FeatureMemo(backbone), blank, own.biases)
+        scores = linear(found, own.weight, own.bias)
+        if isinstance(own.anchor, ImageAnchor):
+            backbone.features(own.anchor.images[:1])
+    except (StolonError, RuntimeError, ValueError) as error:
+        return f"it does not fit the backbone: {str(error).splitlines()[0]}"
+    if own.anchor.means.shape[1] != found.shape[1] or not bool(torch.isfinite(scores).all()):
+        return f"it does not fit the backbone, whose features are {found.shape[1]} finite numbers"
+    return ""
+
+
 def _check_range(own: TaskKnowledge) -> None:
     for name, value in own.tensors().items():
         # written so that NaN, which overflowing scales can make, is refused as well
@@ -240,6 +268,11 @@ def _check_shapes(shapes: Mapping[str, Shapes], classes: int, kind: str) -> None
     _expect(anchor, "means", "float", (None, width))
     if not 1 <= anchor["means"][1][0] <= (most if kind == "gmm" else classes):
         raise DataError(f"means: expected at most {most if kind == 'gmm' else classes}, found more or none")
+    if "images" in anchor:
+        shape = anchor["images"][1]
+        _expect(anchor, "images", "U8", (None, 3, *shape[-1:], *shape[-1:]))
+        if not 1 <= shape[-1] <= MAX_PIXELS:
+            raise DataError(f"images: expected sides of 1 to {MAX_PIXELS} pixels, found {shape[-1]}")
     for name, limit in (
         ("examples", MAX_EXAMPLES * classes),
         ("images", MAX_EXAMPLES * classes),
