@@ -97,8 +97,10 @@ def _png_parts(data: bytes) -> int:
     count, at = 0, 8
     while at + 8 <= len(data) and count <= MAX_PARTS:
         (length,) = LENGTH.unpack_from(data, at)
-        at += 12 + length
         count += 1
+        if data[at + 4 : at + 8] == b"IEND":  # whatever comes behind is not looked at
+            break
+        at += 12 + length
     return count
 
 

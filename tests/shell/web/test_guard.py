@@ -93,3 +93,8 @@ def test_websockets_are_closed(client):
 
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/"):
         pass
+
+
+def test_headers_are_bounded_all_together(client):
+    assert client.get("/", headers={f"x-{i}": "y" * 1000 for i in range(15)}).status_code == 200
+    assert client.get("/", headers={f"x-{i}": "y" * 1000 for i in range(17)}).status_code == 431
