@@ -129,5 +129,6 @@ def _lines(job: Job) -> Iterator[bytes]:
         for event in job.events():
             body = {"epoch": asdict(event)} if isinstance(event, Epoch) else {"said": event.words}
             yield json.dumps(body).encode() + b"\n"
+        yield b'{"end": true}\n'
     except StolonError as error:
         yield json.dumps(as_json(error)).encode() + b"\n"

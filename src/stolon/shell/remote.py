@@ -62,15 +62,19 @@ class Remote:
             while True:
                 try:
                     line = response.readline()
-                    event = json.loads(line) if line else None
+                    event = json.loads(line) if line else {}
                 except (OSError, HTTPException, ValueError) as error:
                     raise AgentUnreachableError(
                         f"the agent went away: {error}; what it had saved is kept, start it again"
                     ) from error
-                if event is None:
-                    return
+                if not line:  # a killed agent's stream just ends, so a whole one says that it is
+                    raise AgentUnreachableError(
+                        "the agent went away; what it had saved is kept, start it again"
+                    )
                 if "error" in event:
                     raise _error(event)
+                if "end" in event:
+                    return
                 yield event
 
     def _send(
@@ -155,8 +159,10 @@ def _error(body: Mapping[str, Json]) -> StolonError:
     kind = getattr(errors, str(body.get("error")), None)
     if not (isinstance(kind, type) and issubclass(kind, StolonError)):
         kind = AgentUnreachableError
-    error = kind.__new__(kind)
-    Exception.__init__(error, str(body.get("message", "the agent gave no reason")))
+    message = str(body.get("message") or body.get("detail") or "the agent gave no reason")
+    # some take other arguments than a message, which are not sent: only what they are and say counts here
+    told = type(kind.__name__, (kind,), {"__init__": lambda self, words: setattr(self, "args", (words,))})
+    error: StolonError = told(message)
     return error
 
 
