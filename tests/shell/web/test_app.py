@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import re
 
@@ -46,6 +47,13 @@ def test_an_agent_that_knows_nothing_and_nobody_has_a_page_too(client, agent):
     assert "Offers" not in told
     assert "Learning" not in told
     assert "Confusion" not in told
+
+
+def test_an_agent_without_a_name_is_called_by_its_key(client, agent):
+    agent.who = dataclasses.replace(agent.who, name="")
+    told = words(client.get("/").text)
+    assert told.startswith("agent 3f9a-12bc · stolon")
+    assert "agent 3f9a-12bc key" in told
 
 
 def test_a_picture_is_answered_with_task_class_and_confidence(ask, agent):
@@ -172,8 +180,6 @@ EVIL = "<script>document.title='x'</script>\"' onload=alert(1) {{7*7}}"
 
 
 def test_names_from_peers_are_text_and_nothing_else(client, agent, ask):
-    import dataclasses
-
     from stolon.shell.web.facade import Answer, Confusion, Offer, Peer, Progress
 
     agent.learn(

@@ -1,5 +1,9 @@
 import pytest
+from fastapi.testclient import TestClient
 from tests.shell.web.conftest import picture
+
+from stolon.shell.web.app import make_app
+from stolon.shell.web.guard import ANY_ADDRESS
 
 OK = {"host": "127.0.0.1:8000"}
 
@@ -98,3 +102,20 @@ def test_websockets_are_closed(client):
 def test_headers_are_bounded_all_together(client):
     assert client.get("/", headers={f"x-{i}": "y" * 1000 for i in range(15)}).status_code == 200
     assert client.get("/", headers={f"x-{i}": "y" * 1000 for i in range(17)}).status_code == 431
+
+
+def test_where_any_address_is_allowed_names_are_refused_all_the_same(agent, decoder):
+    client = TestClient(make_app(agent, decoder, allowed_hosts=["heron", ANY_ADDRESS]))
+    for host in ("heron", "heron:80", "192.0.2.7:8080", "[2001:db8::1]:80", "127.0.0.1"):
+        assert client.get("/", headers={"host": host}).status_code == 200
+    for host in (
+        "any address",
+        "evil.example",
+        "192.0.2.7.evil.example",
+        "3221226000",
+        "[evil]",
+        "[",
+        "1.2.3",
+        "0x7f.1",
+    ):
+        assert client.get("/", headers={"host": host}).status_code == 400

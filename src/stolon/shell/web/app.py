@@ -44,7 +44,8 @@ def make_app(
     Args:
         view: the agent.
         decoder: makes pixels of uploads; of the view's size. Whoever made it closes it.
-        allowed_hosts: what this machine is called by in a browser's address bar, without ports.
+        allowed_hosts: what this machine is called by in a browser's address bar, without ports; see
+            :class:`~stolon.shell.web.guard.Guard`.
         limits: how much is taken.
     """
     limits = limits or Limits()

@@ -33,7 +33,7 @@ class Identity:
     """Who the agent is.
 
     Attributes:
-        name: what people call it.
+        name: what people call it; where it is empty, the fingerprint is shown.
         fingerprint: of its key, for people, such as ``3f9a-12bc``.
         key: its public key, 64 hexadecimal digits; what others put after ``stolon trust add``.
         backbone: name of the network that all its knowledge is made for.

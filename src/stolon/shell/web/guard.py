@@ -5,6 +5,7 @@ the ``Host`` header must be one of ours (a foreign name may be made to point to 
 this very host and port where there is one, and what changes nothing may not have a body.
 """
 
+import ipaddress
 import logging
 import re
 from collections.abc import Iterable
@@ -14,10 +15,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["HEADERS", "LOCAL_HOSTS", "MAX_HEADERS", "Guard"]
+__all__ = ["ANY_ADDRESS", "HEADERS", "LOCAL_HOSTS", "MAX_HEADERS", "Guard"]
 
 LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on the same machine calls it."""
+
+ANY_ADDRESS: Final = "any address"
+"""Allows every IP address, for machines that others reach by theirs: unlike a name, nobody can make another machine's
+address point here."""
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -47,7 +52,8 @@ class Guard:
 
     Args:
         app: who gets the other requests.
-        allowed_hosts: names and addresses that this machine is called by, without ports; IPv6 in brackets.
+        allowed_hosts: names and addresses that this machine is called by, without ports, IPv6 in brackets; and
+            :data:`ANY_ADDRESS`.
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Iterable[str] = LOCAL_HOSTS) -> None:
@@ -94,11 +100,20 @@ class Guard:
         if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
             return 431, "The request's headers are too large."
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or _without_port(hosts[0].lower()) not in self.allowed:
+        if len(hosts) != 1 or not self._is_ours(_without_port(hosts[0].lower())):
             return 400, "This page is not served under that name."
         if _is_foreign(method, hosts[0].lower(), headers):
             return 403, "Another page may not use this one."
         return _wrong_body(method, headers)
+
+    def _is_ours(self, host: str) -> bool:
+        if host in self.allowed:
+            return True
+        try:
+            ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            return False
+        return ANY_ADDRESS in self.allowed
 
 
 def _is_foreign(method: str, host: str, headers: Headers) -> bool:
