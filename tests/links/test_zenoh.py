@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -120,6 +121,22 @@ def test_an_agent_that_was_not_there_when_we_began_is_met_when_it_comes():
         with listening(B, listen=place):
             assert until(lambda: a.sees(B))
             assert a.ask(B, b"?") == b"echo ?"
+
+
+def test_agents_on_a_local_network_find_each_other_where_they_want_to():
+    # A population of its own, since other agents on this network may be looking, too.
+    alone: dict[str, object] = {"listen": ("tcp/0.0.0.0:0",), "population": f"test-{os.getpid()}"}
+    with (
+        listening(A, scout=True, **alone) as a,
+        listening(C, **alone) as c,
+        listening(B, scout=True, **alone) as b,
+    ):
+        if not until(lambda: a.sees(B), 5):
+            pytest.skip("multicast does not work on this machine")
+        assert until(lambda: b.sees(A))
+        assert a.ask(B, b"?") == b"echo ?"
+        assert c.peers == []
+        assert c.ask(A, b"?", timeout_s=1) is None
 
 
 def test_populations_do_not_hear_each_other():
