@@ -6,8 +6,8 @@ import stolon
 
 def test_the_public_names_are_these():
     assert sorted(stolon.__all__) == sorted(
-        ["Epoch", "Learner", "Prediction", "Size", "Split", "StolonError", "Stream", "Task", "__version__",
-         "learners", "measure", "nets", "streams"]
+        ["Agent", "Epoch", "Learner", "Prediction", "Size", "Split", "StolonError", "Stream", "Task", "__version__",
+         "learners", "measure", "nets", "sharing", "streams"]
     )  # fmt: skip
     for name in stolon.__all__:
         assert getattr(stolon, name) is not None

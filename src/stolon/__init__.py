@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stolon import learners, measure, nets, streams
+    from stolon import learners, measure, nets, sharing, streams
+    from stolon.agent import Agent
     from stolon.errors import StolonError
     from stolon.learner import Learner
     from stolon.outcomes import Epoch, Prediction, Size
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Agent": "stolon.agent",
     "Epoch": "stolon.outcomes",
     "Learner": "stolon.learner",
     "Prediction": "stolon.outcomes",
@@ -27,10 +29,12 @@ _HOME = {
     "learners": "",
     "measure": "",
     "nets": "",
+    "sharing": "",
     "streams": "",
 }
 
 __all__ = [
+    "Agent",
     "Epoch",
     "Learner",
     "Prediction",
@@ -43,6 +47,7 @@ __all__ = [
     "learners",
     "measure",
     "nets",
+    "sharing",
     "streams",
 ]
 

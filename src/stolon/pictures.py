@@ -7,10 +7,11 @@ shorter side is scaled to ``size`` (bicubic) and the centre square is kept.
 
 JPEGs much larger than ``size`` are decoded at half, quarter or eighth scale, never below twice ``size``.
 
-Files are read by :mod:`stolon.streams.images`; uploads are decoded in a process of their own by
+Many files are read by :mod:`stolon.streams.images`; uploads are decoded in a process of their own by
 :mod:`stolon.shell.decoding`, which is why this module imports so little.
 """
 
+import stat
 import struct
 import threading
 import warnings
@@ -33,6 +34,9 @@ from stolon.errors import ImageError, SettingError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM")
 """The formats that are tried; Pillow knows over forty, most of which few people have looked at."""
+
+MAX_BYTES = 64 * 2**20
+"""Largest file, in bytes."""
 
 MAX_PIXELS = 25_000_000
 """Largest picture, in pixels; 10 kB can hold 81 megapixels, which take 400 MB as RGB."""
@@ -79,6 +83,34 @@ def check_size(size: int) -> None:
     """
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
         raise SettingError(f"size: expected a whole number of pixels from 1 to {MAX_SIZE}, found {size!r}")
+
+
+def read(path: Path) -> bytes:
+    """A regular file's content, if it is not too large; a pipe or device would never end.
+
+    Raises:
+        ImageError: it cannot be read, is no file, or is larger than :data:`MAX_BYTES`.
+    """
+    name = printable(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name}: expected a file, found something else; remove it", "not an image")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # bounded again: the file may have grown since
+    except OSError as error:
+        reason = error.strerror or error
+        raise ImageError(
+            f"{name}: expected a readable file, found: {reason}; check that it is there and may be read",
+            "unreadable file",
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise ImageError(
+            f"{name}: expected at most {MAX_BYTES:,} bytes, found {max(status.st_size, len(data)):,}; "
+            "save it smaller",
+            "image too large",
+        )
+    return data
 
 
 def square(

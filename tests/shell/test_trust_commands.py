@@ -280,13 +280,12 @@ def test_a_damaged_key_is_named(folder):
 class Agent:
     """Stands for the agent that runs on a store."""
 
-    def __init__(self, trust):
-        self.trust, self.told = trust, []
+    def __init__(self, trust, own):
+        self.trust, self.own, self.told = trust, own, []
 
     def get(self, path):
         assert path == "/trust"
-        fields = {**vars(self.trust), "authors": [vars(author) for author in self.trust.authors]}
-        return json.loads(json.dumps(fields, default=sorted))
+        return json.loads(json.dumps(trust_commands.rows(self.trust, self.own)))
 
     def post(self, path, body):
         self.told.append((path, body))
@@ -295,7 +294,7 @@ class Agent:
 
 def test_a_running_agent_is_asked_and_told(folder, own, monkeypatch, capsys):
     trust = Trust.fresh(own.public).adding(Author(ADA.public, "Ada")).revoking("12" * 32)
-    there = Agent(trust)
+    there = Agent(trust, own.public)
     monkeypatch.setattr(trust_commands, "running", lambda _: there)
     assert shown(capsys) == trust_commands.rows(trust, own.public)
     trust_commands.add(store=None, key=BEN.public, name="Ben")

@@ -137,9 +137,9 @@ def test_the_largest_image_allowed_is_read_whatever_its_shape():
 def test_a_file_over_the_limit_is_refused_unread(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(picture(0))
-    monkeypatch.setattr(images, "MAX_BYTES", path.stat().st_size)
+    monkeypatch.setattr(pictures, "MAX_BYTES", path.stat().st_size)
     images.decode(path, 4)
-    monkeypatch.setattr(images, "MAX_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(pictures, "MAX_BYTES", path.stat().st_size - 1)
     with pytest.raises(ImageError, match="expected at most"):
         images.decode(path, 4)
 

@@ -194,12 +194,12 @@ class _Here:
 
 def _read(paths: Sequence[Path], size: int) -> list[Any]:
     """Pictures as uint8 [3, size, size]; what is wrong with any of them is told together."""
-    from stolon.streams import images
+    from stolon import pictures
 
     decoded, broken = [], []
     for path in paths:
         try:
-            decoded.append(images.decode(path, size).numpy())
+            decoded.append(pictures.square(pictures.read(path), size, pictures.printable(path)))
         except ImageError as error:
             broken.append(str(error))
     if broken:

@@ -103,7 +103,7 @@ def make_control(agent: Agent, jobs: Jobs, token: str, told: Mapping[str, Any]) 
 
     @app.get("/trust")
     def get_trust() -> dict[str, Any]:
-        return asdict(agent.trust)
+        return trust_commands.rows(agent.trust, agent.key.public)
 
     @app.post("/trust")
     async def change_trust(request: Request) -> dict[str, Any]:

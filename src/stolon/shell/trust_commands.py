@@ -37,9 +37,7 @@ def show(*, store: str | None, json: bool) -> int:
     folder = _place(store)
     remote = running(folder)
     if remote is not None:
-        from stolon.sharing.keys import Key
-
-        shown = rows(_trust(remote.get("/trust")), Key.read(folder / KEY).public)
+        shown = remote.get("/trust")
     else:
         with _opened(folder, write=False) as (bank, own):
             shown = rows(current(bank, own), own.public)
@@ -224,20 +222,6 @@ def _opened(folder: Path, *, write: bool) -> Iterator[tuple["Bank", "Key"]]:
         if not path.exists():
             Key.generate().write(path)
         yield bank, Key.read(path)
-
-
-def _trust(row: Row) -> "Trust":
-    """The list that an agent sent."""
-    from stolon.sharing.trust import Author, Trust
-
-    return Trust(
-        version=row["version"],
-        roots=tuple(row["roots"]),
-        threshold=row["threshold"],
-        authors=tuple(Author(**author) for author in row["authors"]),
-        revoked_keys=frozenset(row["revoked_keys"]),
-        revoked_modules=frozenset(row["revoked_modules"]),
-    )
 
 
 def _place(store: str | None) -> Path:

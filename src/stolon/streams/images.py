@@ -10,7 +10,6 @@ JPEGs much larger than ``size`` are decoded at half, quarter or eighth scale, ne
 
 import hashlib
 import os
-import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from stolon import pictures, settings
 from stolon.errors import ImageError
-from stolon.pictures import FORMATS, MAX_PIXELS, MAX_SIZE, RECIPE, check_size, printable
+from stolon.pictures import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIZE, RECIPE, check_size, printable, read
 
 __all__ = [
     "FORMATS",
@@ -36,9 +35,6 @@ __all__ = [
     "read_many",
     "usable_cores",
 ]
-
-MAX_BYTES = 64 * 2**20
-"""Largest file, in bytes."""
 
 _CHUNK = 16  # pictures per piece of work
 
@@ -61,7 +57,7 @@ def decode(image: str | Path | bytes, size: int) -> Tensor:
     check_size(size)
     if isinstance(image, bytes):
         return torch.from_numpy(pictures.square(image, size, "image"))
-    return torch.from_numpy(pictures.square(_read(Path(image)), size, printable(image)))
+    return torch.from_numpy(pictures.square(read(Path(image)), size, printable(image)))
 
 
 def decode_many(paths: Sequence[str | Path], size: int, *, workers: int = 0) -> Tensor:
@@ -110,7 +106,7 @@ def read_many(
 
     def one(index: int) -> str | ImageError:
         try:
-            data = _read(paths[index])
+            data = read(paths[index])
             pixels = pictures.square(data, size, printable(paths[index]))
         except ImageError as error:
             return error
@@ -132,27 +128,3 @@ def read_many(
 def usable_cores() -> int:
     """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _read(path: Path) -> bytes:
-    """A regular file's content, if it is not too large; a pipe or device would never end."""
-    name = printable(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{name}: expected a file, found something else; remove it", "not an image")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)  # bounded again: the file may have grown since
-    except OSError as error:
-        reason = error.strerror or error
-        raise ImageError(
-            f"{name}: expected a readable file, found: {reason}; check that it is there and may be read",
-            "unreadable file",
-        ) from error
-    if len(data) > MAX_BYTES:
-        raise ImageError(
-            f"{name}: expected at most {MAX_BYTES:,} bytes, found {max(status.st_size, len(data)):,}; "
-            "save it smaller",
-            "image too large",
-        )
-    return data
