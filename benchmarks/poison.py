@@ -346,19 +346,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: dict[str, list[dict]] = {part: [] for part in options.parts}
     for kind in options.kinds:
         world = World(options.features, kind, options.seed)
         for part in options.parts:
-            rows[part] += globals()[part](world)
-    # parts take long and are run one at a time: those of earlier runs stay
-    old = FOLDER / "poison.json"
-    figures = json.loads(old.read_text()).get("parts", {}) if old.exists() else {}
-    for part, found in rows.items():
-        figures[part] = {"command": provenance()["command"], "date": provenance()["date"], "rows": found}
-        if part == "attacks":
-            figures[part]["worst"] = summary(found)
-    write("poison", {"features": options.features.name, "seed": options.seed, "parts": figures})
+            rows = globals()[part](world)
+            # parts take long and may be run one by one: those of earlier runs stay
+            old = FOLDER / "poison.json"
+            figures = json.loads(old.read_text())["parts"] if old.exists() else {}
+            found = {"command": provenance()["command"], "date": provenance()["date"], "rows": rows}
+            if part == "attacks":
+                found["worst"] = summary(rows)
+            figures.setdefault(part, {})[kind] = found
+            write("poison", {"features": options.features.name, "seed": options.seed, "parts": figures})
 
 
 if __name__ == "__main__":
