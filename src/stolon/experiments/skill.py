@@ -86,6 +86,9 @@ class World:
         tasks: T.
         learning: settings of the learner, by whether it has biases.
         words: what it is, for people.
+
+    Raises:
+        SettingError: there are more agents than tasks.
     """
 
     backbone: Backbone
@@ -95,6 +98,12 @@ class World:
     tasks: int
     learning: dict[bool, dict[str, Any]]
     words: str
+
+    def __post_init__(self) -> None:
+        if self.agents > self.tasks:
+            raise SettingError(
+                f"agents: expected at most one for each of the {self.tasks} tasks, found {self.agents}"
+            )
 
 
 @final
@@ -197,16 +206,18 @@ def _digits(config: SkillConfig, say: Callable[[str], None]) -> World:
     pretraining = DigitsPretraining(config.seed)
     for _ in pretraining.run():
         pass
-    tasks = min(config.tasks or 6, 6)
+    tasks = config.tasks or 6
+    few = tasks <= 6
     head = {"learning_rate": 1e-2}
     return World(
         backbone=pretraining.backbone,
-        stream="digits-mixed",
-        options={"classes": list(TASK_DIGITS)},
+        stream="digits-mixed" if few else "digits-permuted",
+        options={"classes": list(TASK_DIGITS)} | ({} if few else {"tasks": tasks}),
         agents=config.agents or (3 if config.scale == "quick" else tasks),
         tasks=tasks,
         learning={False: head, True: {**head, "bias_epochs": {"quick": 3, "half": 10}.get(config.scale, 30)}},
-        words="scikit-learn's digits 4 to 9 in six views, on a backbone trained on the digits 0 to 3",
+        words=f"scikit-learn's digits 4 to 9 in {tasks} {'views' if few else 'orders of their pixels'}, on a "
+        "backbone trained on the digits 0 to 3",
     )
 
 

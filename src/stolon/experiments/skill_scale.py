@@ -124,7 +124,7 @@ class Tasks:
 
     def inputs(self, count: int) -> tuple[Tensor, Tensor]:
         """Raw features [n, D] of new inputs, and their tasks [n], spread over all tasks."""
-        tasks = torch.linspace(0, len(self) - 1, count).long()
+        tasks = torch.arange(count) * len(self) // count
         x = [
             self._around(task, 1000 + i, self._middles[task] + self._away(task))
             for i, task in enumerate(tasks.tolist())
