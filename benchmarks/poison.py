@@ -34,8 +34,10 @@ KINDS = ("mahalanobis", "gmm")
 VICTIMS = ("brain_mri", "dtd10", "eurosat", "gtsrb", "pacs_art")
 TOWN = (*VICTIMS, "asl_hands", "caltech101", "trashnet")
 TEST = 150
-PUSHING = ("copy_all", "crowd", "loosen", "swarm", "creep")
+PUSHING = ("copy_all", "crowd", "swarm", "creep")
 """Attacks that are also tried by an author who is listed before all honest ones."""
+AIMED = ("copy_one", "near_copy", "copy_all", "crowd", "inflated", "swarm")
+"""Attacks that are also tried on a task that another agent taught; the others harm all tasks alike."""
 PARTS = ("attacks", "newcomers", "populations", "duplicates", "orders")
 
 
@@ -128,6 +130,8 @@ def attacks(world: World) -> list[dict]:
             honest = [world.other(name) for name in TOWN if name not in own_names]
             peace = world.activate(own, honest)
             for label, attack in ATTACKS.items():
+                if victim not in own_names and label not in AIMED:
+                    continue
                 public = {name: world.anchors[name] for name in TOWN}
                 hostile = attack(public, victim, generator(0, "poison", label, victim))
                 bad = [Candidate(f"bad {name}", name, "mallory", a) for name, a in hostile.items()]
@@ -244,12 +248,31 @@ def populations(world: World) -> list[dict]:
                     }
                 )
         mine = [row for row in rows if row["sets"] == len(names)]
-        active = sum(r["active"] for r in mine) / sum(r["others"] for r in mine)
+        total, rightly = sum(r["others"] for r in mine), sum(len(r["held_rightly"]) for r in mine)
+        active = sum(r["active"] for r in mine) / total
+        print(
+            world.kind,
+            len(names),
+            "of those that take at most 5 % of test features",
+            active * total / (total - rightly),
+        )
         print(
             world.kind, len(names), "active in populations", active, "mappers", [r["mappers"] for r in mine]
         )
         print(sorted({f"{k}: {v}" for r in mine for k, v in r["held"].items()}), flush=True)
     return rows
+
+
+def _takes(world: World, found: Activation, held: Candidate) -> bool:
+    """Whether a held module would in truth take more than 5 % of the test features of an active task."""
+    names = [each.removeprefix("own ") for each in found.active]
+    with_it = world.anchoring.mapper({n: world.anchors[n] for n in [*names, held.name]}, lambda y: y)
+    for name in names:
+        x = world.test(name, 1000)
+        pairs = zip(answers(found.mapper, x), answers(with_it, x), strict=True)
+        if sum(b == name and a == held.name for b, a in pairs) > 0.05 * len(x):
+            return True
+    return False
 
 
 def _by_author(mapper, alone, authors: list, me: int, name: str, x: torch.Tensor) -> float:

@@ -18,8 +18,8 @@ from stolon.light.anchors import GaussianAnchor, MahalanobisAnchor
 Anchor = MahalanobisAnchor | GaussianAnchor
 Public = dict[str, Anchor]
 Attack = Callable[[Public, str, torch.Generator], Public]
-MOST_CLASSES = 300
-"""Acceptance lets 1,000 through; 300 do the same in less time."""
+MOST_CLASSES = 200
+"""Acceptance lets 1,000 through; 200 do the same in less time."""
 
 
 def _noise(x: Tensor, size: float, g: torch.Generator) -> Tensor:
@@ -143,20 +143,20 @@ def loosen(public: Public, victim: str, g: torch.Generator) -> Public:
 
 
 def swarm(public: Public, victim: str, g: torch.Generator) -> Public:
-    """Twenty modules by one author, each with a single mean at one sample that the victim's anchor shows."""
+    """Ten modules by one author, each with a single mean at one sample that the victim's anchor shows."""
     a = public[victim]
     seen = _held_out(a)
-    seen = seen[torch.randperm(len(seen), generator=g)[:20]]
+    seen = seen[torch.randperm(len(seen), generator=g)[:10]]
     return {f"!swarm {i}": _anchor(a, x[None]) for i, x in enumerate(seen)}
 
 
 def creep(public: Public, victim: str, g: torch.Generator) -> Public:
-    """Twenty modules by one author, each between the victim's middle and another task's, nearer and nearer."""
+    """Ten modules by one author, each between the victim's middle and another task's, nearer and nearer."""
     a = public[victim]
     others = [b.means.mean(0) for name, b in public.items() if name != victim]
     found = {}
-    for i in range(20):
-        weight = 0.3 + 0.035 * i
+    for i in range(10):
+        weight = 0.3 + 0.07 * i
         point = weight * a.means[i % len(a.means)] + (1 - weight) * others[i % len(others)]
         found[f"!creep {i:02d}"] = _anchor(a, point[None])
     return found
