@@ -23,7 +23,7 @@ MAX_FILES: Final = 4
 MAX_FIGURES: Final = 32
 MAX_REPLACES: Final = 16
 MAX_COUNT: Final = 2**53
-"""Largest whole number, of samples or versions: JSON readers elsewhere have no others."""
+"""Largest whole number of samples or versions; JSON readers elsewhere have no others."""
 DEPTH: Final = 8
 
 _FIELDS: Final = {
