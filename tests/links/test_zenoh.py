@@ -10,6 +10,7 @@ import zenoh
 from tests.links.ears import A, B, C, X, connected, listening, until
 
 from stolon.errors import LinkError
+from stolon.links import zenoh as links_zenoh
 from stolon.links.zenoh import ANSWERS_PER_PEER, ZenohLink
 from stolon.links.zenoh_settings import FLOOD, ZenohSettings
 from stolon.sharing.limits import MAX_HINT, MAX_MESSAGE
@@ -227,6 +228,22 @@ def test_closing_ends_what_is_under_way_and_nothing_is_heard_after():
         stop.set()
 
 
+def test_closing_does_not_wait_for_ever_for_a_zenoh_that_hangs(monkeypatch: pytest.MonkeyPatch):
+    go_on, really_close = threading.Event(), links_zenoh._close
+    monkeypatch.setattr(links_zenoh, "CLOSE_S", 0.3)
+    monkeypatch.setattr(links_zenoh, "JOIN_S", 0.3)
+    monkeypatch.setattr(links_zenoh, "_close", lambda session: (go_on.wait(20), really_close(session)))
+    with listening(B) as b, connected(A, b) as a:
+        assert until(lambda: a.sees(B))
+        replies: list[bytes | None] = []
+        a.link.ask(X, b"?", 30.0, replies.append)
+        began = time.monotonic()
+        a.link.close()
+        assert time.monotonic() - began < 3
+        assert replies == [None]
+        go_on.set()
+
+
 def test_reopening_keeps_the_place_and_finds_everybody_again():
     with listening(A) as a, connected(B, a) as b:
         assert until(lambda: b.sees(A) and a.sees(B))
@@ -254,12 +271,14 @@ def test_an_agent_that_is_back_before_its_old_self_is_noticed_missing_stays_visi
 
 
 SCRIPT = """
-import sys, threading, time
+import atexit, sys
 sys.path.insert(0, {root!r})
 from tests.links.ears import A, B, connected, listening, until
-mute = sys.argv[1:]
-with listening(A, connect=tuple(mute)) as a, connected(B, a) as b:
+sessions = []
+atexit.register(lambda: print("all closed", all(session.is_closed() for session in sessions)))  # the last to run
+with listening(A) as a, connected(B, a) as b:
     assert until(lambda: a.sees(B))
+    sessions = [one.link._conversation._session for one in (a, b)]
     assert b.ask(A, b"?") == b"echo ?"
     {end}
 print("end of the program")
@@ -279,6 +298,8 @@ def test_the_process_ends(pytestconfig: pytest.Config, end: str):
     )
     assert done.returncode == (3 if "Exit" in end else 0), done.stderr
     assert ("end of the program" in done.stdout) == ("Exit" not in end)
+    # Left open, our threads would come back from Zenoh into an interpreter that is being taken down: it aborts, at times.
+    assert "all closed True" in done.stdout
 
 
 # A stranger: a bare Zenoh session that keeps to no rules.
