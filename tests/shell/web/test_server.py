@@ -128,15 +128,18 @@ def test_a_body_that_does_not_come_in_time_is_told_so(server):
     assert b" 408 " in rest(connect(server, SLOW_BODY)).splitlines()[0]
 
 
-def test_who_takes_too_long_to_be_answered_is_put_out(server, agent, decoder):
-    agent.gate = threading.Event()
+def upload() -> bytes:
     body = (
         b'--b\r\nContent-Disposition: form-data; name="picture"; filename=""\r\n\r\n'
         + picture()
         + b"\r\n--b--\r\n"
     )
-    head = SLOW_BODY[:-5].replace(b"100000", str(len(body)).encode())
-    connection = connect(server, head + body)
+    return SLOW_BODY[:-5].replace(b"100000", str(len(body)).encode()) + body
+
+
+def test_who_takes_too_long_to_be_answered_is_put_out(server, agent):
+    agent.gate = threading.Event()
+    connection = connect(server, upload())
     before = time.monotonic()
     assert rest(connection) == b""
     assert 1 < time.monotonic() - before < 8
@@ -191,3 +194,17 @@ def test_stopping_does_not_wait_for_those_who_hold_connections(agent: FakeAgent,
     assert not [thread for thread in threading.enumerate() if thread.name == "stolon page"]
     for one in crowd:
         one.close()
+
+
+def test_who_waits_for_an_answer_when_the_agent_stops_is_told_so(agent: FakeAgent, decoder, caplog):
+    agent.gate = threading.Event()
+    server = serve(make_app(agent, decoder))
+    connection = connect(server, upload())
+    while not agent.asked:
+        time.sleep(0.01)
+    release = threading.Timer(2.0, agent.gate.set)  # threads cannot be cancelled
+    release.start()
+    server.stop()
+    assert b" 503 " in rest(connection).splitlines()[0]
+    assert "Traceback" not in caplog.text
+    release.join()

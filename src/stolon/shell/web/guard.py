@@ -5,6 +5,7 @@ the ``Host`` header must be one of ours (a foreign name may be made to point to 
 this very host and port where there is one, and what changes nothing may not have a body.
 """
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -89,6 +90,9 @@ class Guard:
             return
         try:
             await self.app(scope, receive, guarded)
+        except asyncio.CancelledError:  # only by a server that stops, and waits no longer
+            if not begun:
+                await _tell(503, "The agent is stopping.")(scope, receive, guarded)
         except Exception:
             _log.exception("the page failed at %s", scope["path"])
             if begun:
