@@ -7,8 +7,8 @@ The mapper part is stolon.experiments.skill_scale: the flat Gaussian mapper is t
 about the same inputs (beyond 1,000 tasks the flat formula over the same parts, since the flat class would need 20 GB).
 Traffic up to 64 agents is simulated: real exchange engines in fake time (exchange_world.py) over lossless links, each
 agent teaching 4 tasks; the bytes are those that the engines count. Beyond, the formula
-received = T (1 - 1/N) (module + overhead), with the overhead of the largest simulation, whose error on the others is
-told. Writes benchmarks/results/skill_scale.json.
+received = T (1 - 1/N) (module + overhead), with an overhead for each peer that is fitted to the simulations, and
+checked against one of 128 agents. Writes benchmarks/results/skill_scale.json and skill_traffic.json.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from exchange_world import Stand, World, make
 from results import write
 
 from stolon.experiments.skill_scale import Geometry, Traffic, grow
+from stolon.sharing.limits import MAX_PEERS
 
 DIMENSIONS = 1280
 ENVELOPE, FILES = 2_000, (35_000, 44_000)  # a Gaussian module's, compact, mean of 18 folders (module_size.py)
@@ -28,18 +29,18 @@ PER_AGENT = 4
 PREDICTED = ((64, 256), (128, 1_000), (256, 1_000), (1_000, 1_000), (1_000, 10_000))
 
 
-def simulate(agents: int, seed: int) -> dict:
+def simulate(agents: int, seed: int, per_agent: int = PER_AGENT) -> dict:
     """Every agent teaches some tasks at the same time; until all banks are equal."""
     world = World(seed)
     size = sum(FILES)
     for number in range(agents):
         stand = Stand()
-        for task in range(PER_AGENT):
+        for task in range(per_agent):
             blobs = [bytes([number, task]) + bytes(length - 2) for length in FILES]
             envelope, found = make(b"M", b"L%03d" % number, task, blobs)
             assert isinstance(stand.commit(envelope, found), str)
         world.add(number, stand)
-    tasks = agents * PER_AGENT
+    tasks = agents * per_agent
     while any(len(agent.holdings.ids()) < tasks for agent in world.agents.values()):
         world.run(world.t + 0.25)
         assert world.t < 600, "not equal after ten minutes"
@@ -47,7 +48,7 @@ def simulate(agents: int, seed: int) -> dict:
     traffic = [agent.exchange.traffic() for agent in world.agents.values()]
     received = sum(down.total for _, down in traffic) / agents
     envelope_bytes = len(envelope)
-    own = (tasks - PER_AGENT) * (size + envelope_bytes)
+    own = (tasks - per_agent) * (size + envelope_bytes)
     world.run(equal_s + 60)
     later = [agent.exchange.traffic() for agent in world.agents.values()]
     idle = (sum(down.total for _, down in later) / agents - received) / 60
@@ -58,7 +59,7 @@ def simulate(agents: int, seed: int) -> dict:
         "modules_received": own,
         "received": received,
         "overhead_share": received / own - 1,
-        "overhead_per_module": (received - own) / (tasks - PER_AGENT),
+        "overhead_per_module": (received - own) / (tasks - per_agent),
         "idle_bytes_per_s": idle,
         "equal_after_s": equal_s,
     }
@@ -91,40 +92,65 @@ def measured(folder: Path) -> None:
         )
 
 
+def traffic(seed: int) -> dict:
+    """Simulated up to 128 agents, by formula beyond.
+
+    What comes on top of a module grows with the number of peers, as each tells of every change: overhead = slope x
+    peers, by least squares; no agent has more than 64 peers. The formula is checked against all simulations, and
+    against one of 128 agents that had no part in the slope.
+    """
+    simulated = [simulate(agents, seed) for agents in SIMULATED]
+    apart = simulate(128, seed, per_agent=1)
+    for row in (*simulated, apart):
+        print(
+            f"{row['agents']} agents, {row['tasks']} tasks: {row['received'] / 1e6:.2f} MB received by each, "
+            f"{100 * row['overhead_share']:.2f} % over the modules, {row['idle_bytes_per_s']:.0f} B/s when equal",
+            flush=True,
+        )
+    peers = [min(row["agents"] - 1, MAX_PEERS) for row in simulated]
+    slope = sum(p * row["overhead_per_module"] for p, row in zip(peers, simulated, strict=True)) / sum(
+        p * p for p in peers
+    )
+    module = simulated[0]["module_bytes"]
+
+    def formula(agents: int, tasks: int) -> Traffic:
+        return Traffic(agents, tasks, module, slope * min(agents - 1, MAX_PEERS))
+
+    errors = {
+        row["agents"]: formula(row["agents"], row["tasks"]).received / row["received"] - 1
+        for row in (*simulated, apart)
+    }
+    predicted = []
+    for agents, tasks in PREDICTED:
+        made = formula(agents, tasks)
+        predicted.append({"agents": agents, "tasks": tasks, "received": made.received, "total": made.total})
+        print(f"formula: {agents} agents, {tasks} tasks: {made.received / 1e6:.1f} MB each", flush=True)
+    print(f"formula less simulation: {errors}")
+    return {
+        "traffic_simulated": [*simulated, apart],
+        "traffic_overhead_per_peer": slope,
+        "traffic_formula_errors": errors,
+        "traffic_by_formula": predicted,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, nargs="+", default=[10, 100, 1_000, 10_000])
+    parser.add_argument("--tasks", type=int, nargs="*", default=[10, 100, 1_000, 10_000])
     parser.add_argument("--worlds", nargs="+", default=["spread", "crowded"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-traffic", action="store_true")
     parser.add_argument("--features", type=Path, help="only measure these real features")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.features is not None:
         measured(args.features)
         return
-    simulated = [simulate(agents, args.seed) for agents in SIMULATED]
-    for row in simulated:
-        print(
-            f"{row['agents']} agents, {row['tasks']} tasks: {row['received'] / 1e6:.2f} MB received by each, "
-            f"{100 * row['overhead_share']:.2f} % over the modules, {row['idle_bytes_per_s']:.0f} B/s when equal",
-            flush=True,
-        )
-    last = simulated[-1]
-    errors = [
-        abs(
-            Traffic(row["agents"], row["tasks"], row["module_bytes"], last["overhead_per_module"]).received
-            / row["received"]
-            - 1
-        )
-        for row in simulated
-    ]
-    predicted = []
-    for agents, tasks in PREDICTED:
-        made = Traffic(agents, tasks, last["module_bytes"], last["overhead_per_module"])
-        predicted.append({"agents": agents, "tasks": tasks, "received": made.received, "total": made.total})
-        print(f"formula: {agents} agents, {tasks} tasks: {made.received / 1e6:.1f} MB each", flush=True)
+    if not args.no_traffic:
+        write("skill_traffic", {"seed": args.seed, **traffic(args.seed)})
+    figures = {"seed": args.seed, "dimensions": DIMENSIONS, "seconds": "of the processor, one thread"}
     geometry = Geometry.measured(DIMENSIONS, args.seed)
-    rows = []
+    figures["mappers"] = rows = []
     for tasks in args.tasks:  # ascending: the peak of memory only ever rises
         for world in args.worlds:
             row = grow(tasks, geometry, world, seed=args.seed)
@@ -136,17 +162,7 @@ def main() -> None:
                 f"{100 * row.equal:.2f} %; accuracy {row.accuracy:.3f}; peak {row.peak_bytes / 1e9:.1f} GB",
                 flush=True,
             )
-    write(
-        "skill_scale",
-        {
-            "seed": args.seed,
-            "dimensions": DIMENSIONS,
-            "mappers": rows,
-            "traffic_simulated": simulated,
-            "traffic_formula_largest_error": max(errors),
-            "traffic_by_formula": predicted,
-        },
-    )
+            write("skill_scale", figures)
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ from torch.nn.functional import normalize
 from stolon import measure
 from stolon.light.anchors.gaussian import GaussianAnchor, GaussianConfig
 from stolon.light.mappers.gaussian import GaussianMapper
-from stolon.light.mappers.two_level import TwoLevelMapper
+from stolon.light.mappers.two_level import SAMPLES, TwoLevelMapper
 from stolon.randomness import generator
 
 Kind = Literal["spread", "crowded"]
 
 COMPONENTS: Final = 25
 PROBES: Final = 4
-"""Held-out inputs that each anchor brings."""
+"""Held-out inputs that each anchor brings; one where there are so many tasks that no more would be used."""
 FLAT_MOST: Final = 1_000
 """Tasks up to which the flat mapper is made; beyond, its formula alone is timed: making it would take 20 GB."""
 LIMIT_S: Final = 0.05
@@ -92,6 +92,7 @@ class Tasks:
 
     def __init__(self, count: int, geometry: Geometry, kind: Kind, seed: int) -> None:
         self._geometry, self._seed = geometry, seed
+        self._probes = PROBES if count < SAMPLES else 1
         g = generator(seed, "scale", "tasks")
         families = 6 if kind == "crowded" else max(6, count // 4)
         places = geometry.middle + torch.randn(families, len(geometry.middle), generator=g) @ geometry.task.T
@@ -110,7 +111,7 @@ class Tasks:
         """Every task's anchor by name, in order."""
         for task in range(len(self)):
             means = self._middles[task] + self._away(task)
-            probes = torch.cat([self._around(task, turn, means) for turn in range(PROBES)])
+            probes = torch.cat([self._around(task, turn, means) for turn in range(self._probes)])
             yield (
                 f"task {task:05d}",
                 GaussianAnchor(
@@ -153,7 +154,10 @@ class Tasks:
 @final
 @dataclass(frozen=True)
 class Growth:
-    """One number of tasks: a row of the table. Seconds are medians, per input; bytes are what mappers keep.
+    """One number of tasks: a row of the table. Bytes are what mappers keep.
+
+    Seconds are the processor's, of one thread, so that they can be told on a machine that does other things too; of
+    answers medians, per input.
 
     Attributes:
         tasks: T.
@@ -194,7 +198,7 @@ class Growth:
     peak_bytes: int
 
 
-def grow(count: int, geometry: Geometry, kind: Kind, *, inputs: int = 1024, seed: int = 0) -> Growth:
+def grow(count: int, geometry: Geometry, kind: Kind, *, inputs: int = 512, seed: int = 0) -> Growth:
     """Make both mappers of so many tasks, and ask them.
 
     Args:
@@ -208,14 +212,14 @@ def grow(count: int, geometry: Geometry, kind: Kind, *, inputs: int = 1024, seed
     x, truth = tasks.inputs(inputs)
     anchors = dict(tasks.anchors())
     config = GaussianConfig()
-    begun = time.perf_counter()
+    begun = time.process_time()
     two = TwoLevelMapper(anchors, config)
-    build_s = time.perf_counter() - begun
+    build_s = time.process_time() - begun
     flat_build_s = None
     if count <= FLAT_MOST:
-        begun = time.perf_counter()
+        begun = time.process_time()
         flat = GaussianMapper(anchors, config)
-        flat_build_s = time.perf_counter() - begun
+        flat_build_s = time.process_time() - begun
         scores = flat.scores
     else:
         scores = two.flat_scores
@@ -284,9 +288,9 @@ def _seconds(call: Callable[[], object], times: int) -> float:
     """Median of so many calls."""
     took = []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun = time.process_time()
         call()
-        took.append(time.perf_counter() - begun)
+        took.append(time.process_time() - begun)
     return sorted(took)[len(took) // 2]
 
 
