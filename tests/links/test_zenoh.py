@@ -13,7 +13,7 @@ from stolon.errors import LinkError
 from stolon.links import zenoh as links_zenoh
 from stolon.links.zenoh import ANSWERS_PER_PEER, ZenohLink
 from stolon.links.zenoh_settings import FLOOD, ZenohSettings
-from stolon.sharing.limits import MAX_HINT, MAX_MESSAGE
+from stolon.sharing.limits import MAX_HINT, MAX_MESSAGE, MAX_PEERS
 
 
 def test_hints_reach_all_who_are_connected_and_not_their_sender():
@@ -398,6 +398,19 @@ def test_a_stranger_who_answers_in_anothers_place_cannot_answer_without_end(stra
         assert a.ask(X, b"?", timeout_s=3) is None
         assert a.ask(X, b"?", timeout_s=3) is None
         queryable.undeclare()
+
+
+def test_a_stranger_who_pretends_to_be_many_does_not_hide_who_comes_later(stranger_at):
+    with listening(A) as a:
+        stranger = stranger_at(*a.link.endpoints)
+        alive = stranger.liveliness()
+        tokens = [
+            alive.declare_token(f"stolon/default/alive/{number:064x}") for number in range(10 * MAX_PEERS)
+        ]
+        assert until(lambda: a.sees(f"{10 * MAX_PEERS - 1:064x}"))
+        with connected(B, a):
+            assert until(lambda: a.sees(B))
+        del tokens
 
 
 def test_a_reply_of_any_size_is_no_reply_when_above_the_limit(stranger_at):

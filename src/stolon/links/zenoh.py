@@ -46,6 +46,8 @@ ANSWERS: Final = 8
 """Requests answered at the same time; each may wait for a slow peer."""
 ANSWERS_PER_PEER: Final = 2 * PULLS_PER_PEER
 """Of these, and of the waiting ones, for one peer: what it may pull, and as many questions about what there is."""
+MAX_PRESENT: Final = 4096
+"""Peers that are told of; far more than are spoken with, so that one who pretends to be many does not hide others."""
 MAX_REPLIES: Final = 8
 """To one request, of which the first good one counts."""
 
@@ -196,7 +198,7 @@ class _Conversation:
                 keys.ask(me), RingChannel(ANSWERS_PER_PEER * MAX_PEERS), allowed_origin=zenoh.Locality.REMOTE
             )
             self._presences = session.liveliness().declare_subscriber(
-                keys.alive("*"), RingChannel(16 * MAX_PEERS), history=True
+                keys.alive("*"), RingChannel(2 * MAX_PRESENT), history=True
             )
             self._publisher = session.declare_publisher(
                 keys.hint(me),
@@ -262,7 +264,7 @@ class _Conversation:
             self._tell(peer, alive=sample.kind == zenoh.SampleKind.PUT)
 
     def _tell(self, peer: str, *, alive: bool) -> None:
-        if alive == (peer in self._alive) or (alive and len(self._alive) >= MAX_PEERS):
+        if alive == (peer in self._alive) or (alive and len(self._alive) >= MAX_PRESENT):
             return
         (self._alive.add if alive else self._alive.discard)(peer)
         self._on_peer(peer, alive)
