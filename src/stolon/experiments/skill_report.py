@@ -77,12 +77,12 @@ def verdict(world: World, found: Sequence[Variant]) -> str:
 
 
 def _figure10(config: SkillConfig, world: World, found: Sequence[Variant]) -> report.Section:
-    ours = report.Table(
+    ours = _table(
         OURS,
         [_ours(variant) for variant in found],
         f"Measured here: {world.words}; N = {world.agents}, T = {world.tasks}",
     )
-    theirs = report.Table(
+    theirs = _table(
         THEIRS,
         [_theirs(row) for row in PAPER],
         f"The paper's numbers (N = T = {PAPER_AGENTS}), efficiency and speed-up by its definition",
@@ -95,6 +95,12 @@ def _figure10(config: SkillConfig, world: World, found: Sequence[Variant]) -> re
         f"{verdict(world, found)}.\n\n{_HONEST}"
     )
     return report.Section("The table", text, [ours, theirs])
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> report.Table:
+    """A measure per row, a variant per column: the other way round would not fit a page."""
+    turned = [(heading, *(row[index] for row in rows)) for index, heading in enumerate(headings[1:], start=1)]
+    return report.Table(("", *(row[0] for row in rows)), turned, caption)
 
 
 def _speed_up(world: World, found: Sequence[Variant]) -> report.Section:
@@ -152,10 +158,10 @@ def _sharing(world: World, found: Sequence[Variant]) -> report.Section:
         )
         for variant in found
     ]
-    table = report.Table(
+    table = _table(
         (
             "variant",
-            "module, mean",
+            "a module, mean",
             "modules received",
             "bytes received",
             "bytes sent",
@@ -168,13 +174,18 @@ def _sharing(world: World, found: Sequence[Variant]) -> report.Section:
         "Mean per agent. Modules received: their own size, which the definition counts; bytes: all that was given to "
         "the links, as the exchange counts it. Busiest: the agent with most to learn, in place of S / N",
     )
-    held = [text for variant in found for text in (f"{variant.name}: {each}" for each in variant.held)]
-    words = "The population runs without our gate, as the paper's does. "
-    if held:
-        words += "By its default settings it would hold back: " + "; ".join(held) + "."
-    else:
-        words += "By its default settings the gate would hold nothing back."
-    return report.Section("What was really sent", words, [table])
+    held = report.Table(
+        ("variant", "agent", "would hold back"),
+        [(variant.name, *each.split(": ", 1)) for variant in found for each in variant.held],
+        "What our gate would hold back, by its default settings",
+        collapsed=True,
+    )
+    words = (
+        "The population runs without our gate, as the paper's does: everything that comes is used. By its default "
+        f"settings the gate would hold back {len(held.rows) or 'nothing'}"
+        f"{' of ' + str(len(found) * world.agents * world.tasks) + ' modules' if held.rows else ''}."
+    )
+    return report.Section("What was really sent", words, [table, *([held] if held.rows else [])])
 
 
 def _each_task(found: Sequence[Variant]) -> report.Section:
