@@ -112,9 +112,9 @@ class MemoryNetwork:
             return True
 
     def _tell(self, one: str, other: str, *, alive: bool) -> None:
-        for first, second in ((one, other), (other, one)):
-            if first in self._members:
-                self._members[first].see(second, alive=alive)
+        if one in self._members and other in self._members:
+            self._members[one].see(other, alive=alive)
+            self._members[other].see(one, alive=alive)
 
 
 @final

@@ -82,8 +82,7 @@ class Answers:
                 return messages.Ids(index.fingerprint, ids[: messages.MAX_IDS]).to_bytes()
             case messages.GetEnvelope():
                 return self._envelope(request.id)
-            case messages.GetBlob():
-                return self._piece(request)
+        return self._piece(request)
 
     def _compare(self, request: messages.Compare) -> messages.Reply:
         with self._lock:

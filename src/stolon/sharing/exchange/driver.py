@@ -201,7 +201,7 @@ class Driver:
                     self._link.reopen()
                 except LinkError:
                     _log.exception("the link cannot be opened anew; trying again later")
-            case GiveUp():
+            case _:
                 self._on_give_up(action)
         return []
 

@@ -81,7 +81,7 @@ class Exchange:
         self._peers = Peers(settings, rng)
         self._pulls = Pulls()
         self._fetching = Fetching(settings, holdings, self._outbox, self._pulls)
-        self._looks = Looks(settings, rng, self._outbox, self._pulls, self._is_wanted)
+        self._looks = Looks(settings, rng, self._outbox, self._pulls, self._wanted)
         self._watchdog = Watchdog(settings)
         # Half of what receivers allow: none of ours is ever dropped for being one too many.
         self._hints = Allowance(HINTS_PER_SECOND, HINT_BURST // 2)
@@ -189,8 +189,7 @@ class Exchange:
             if refused is not None and refused.code.is_reject and teller is not None:
                 self._blame(teller, refused, now)
         if self._refresh():
-            soon = now + self._rng.uniform(0, self._settings.haste_s)
-            self._hint_at = min(self._hint_at or soon, soon)
+            self._hint_soon(now)
         return self._finish(now)
 
     def linked(self, peer_id: str, now: float) -> list[Action]:
@@ -278,15 +277,20 @@ class Exchange:
             Code.MALFORMED, f"a {type(reply).__name__} is no reply to a {type(asked.request).__name__}"
         )
 
-    def _is_wanted(self, peer: Peer, id_: str) -> bool:
-        return id_ not in self._index.ids and id_ not in self._fetching.refused and id_ not in peer.refused
+    def _wanted(self, peer: Peer, ids: tuple[str, ...]) -> list[str]:
+        """Those neither held, nor known to be of no use, nor noted of this peer already."""
+        held, refused, its_refused, noted = self._index.ids, self._fetching.refused, peer.refused, peer.open
+        return [
+            id_
+            for id_ in ids
+            if id_ not in held and id_ not in noted and id_ not in refused and id_ not in its_refused
+        ]
 
     def _meet(self, peer: Peer, now: float) -> None:
         """A peer is new: look at it, and let it hear of us."""
         self._due = None
         self._looks.soon(peer, now)
-        soon = now + self._rng.uniform(0, self._settings.haste_s)
-        self._hint_at = soon if self._hint_at is None else min(self._hint_at, soon)
+        self._hint_soon(now)
 
     def _drop(self, peer: Peer) -> None:
         """End everything that is under way with a peer."""
@@ -355,6 +359,11 @@ class Exchange:
             payload = Hint(self._me, self._index.fingerprint, len(self._index.ids)).to_bytes()
             self._outbox.sent.add("hint", len(payload) * count)
             self._outbox.do(Publish(payload))
+
+    def _hint_soon(self, now: float) -> None:
+        """Tell all peers within moments, and what else changes until then."""
+        soon = now + self._rng.uniform(0, self._settings.haste_s)
+        self._hint_at = soon if self._hint_at is None else min(self._hint_at, soon)
 
     def _varied(self, seconds: float) -> float:
         return seconds * self._rng.uniform(1 - self._settings.jitter, 1 + self._settings.jitter)

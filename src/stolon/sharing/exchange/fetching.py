@@ -6,7 +6,7 @@ from typing import Final, final
 
 from stolon.sharing.codes import Code, Refused
 from stolon.sharing.exchange.messages import EnvelopeIs, GetBlob, GetEnvelope, Piece
-from stolon.sharing.exchange.outbox import Asked, Outbox
+from stolon.sharing.exchange.outbox import SLOW_BYTES_S, Asked, Outbox
 from stolon.sharing.exchange.peers import Peer
 from stolon.sharing.exchange.ports import Commit, ExchangeSettings, Holdings, Offer, Wanted
 from stolon.sharing.exchange.pulls import Pull, Pulls
@@ -18,7 +18,9 @@ MAX_ABSENT: Final = 16
 """Things that a peer may list and not have, in one look at it."""
 MAX_REFUSED: Final = 4096
 """Ids of modules that were refused with all their blobs, and are not fetched again."""
-LEAST_PIECE: Final = 16 * KIB
+LEAST_PIECE: Final = 64 * KIB
+LEAST_DRAG: Final = 0.5
+"""A busy machine may pause for a second or two: not even a quick peer is expected to be quicker than this."""
 _QUICK_S: Final = 1.0
 _GROW_AFTER: Final = 2
 """Where a third of the requests is lost, pieces shrink: a large one lost takes long to be missed."""
@@ -100,8 +102,11 @@ class Fetching:
         if len(reply.data) != length:
             self._pulls.leave(pull, peer)
             return Refused(Code.MALFORMED, f"asked for {length} bytes, it sent {len(reply.data)}")
+        took = now - asked.at
+        if length >= LEAST_PIECE:  # smaller ones say more of the way than of its width
+            peer.drag = max(LEAST_DRAG, peer.drag / 2, 2 * took * SLOW_BYTES_S / length)
         if length == peer.piece:
-            peer.quick = peer.quick + 1 if now - asked.at < _QUICK_S else 0
+            peer.quick = peer.quick + 1 if took < _QUICK_S else 0
             if peer.quick >= _GROW_AFTER:
                 peer.piece, peer.quick = min(2 * peer.piece, CHUNK), 0
         self._pulls.add(pull, peer, reply.data)

@@ -43,7 +43,7 @@ class Looks:
         rng: how long a look waits, and in which order things are fetched.
         outbox: takes the requests.
         pulls: takes what is wanted.
-        is_wanted: whether an id that this peer lists is neither held nor known to be of no use.
+        wanted: which of the ids that a peer lists are to be fetched from it.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Looks:
         rng: random.Random,
         outbox: Outbox,
         pulls: Pulls,
-        is_wanted: Callable[[Peer, str], bool],
+        wanted: Callable[[Peer, tuple[str, ...]], list[str]],
     ) -> None:
         self._settings = settings
         self._rng = rng
         self._outbox = outbox
         self._pulls = pulls
-        self._is_wanted = is_wanted
+        self._wanted = wanted
         self._dues: dict[Peer, float] = {}  # when to look at whom
 
     def soon(self, peer: Peer, now: float) -> None:
@@ -101,7 +101,8 @@ class Looks:
             case _, Ids():
                 peer.fingerprint = peer.look.fingerprint = reply.fingerprint
                 self._note(peer, reply.ids)
-            case _, Buckets():
+            case _:
+                assert isinstance(reply, Buckets)
                 peer.look.listed += len(reply.digests) * BUCKET_DIGEST
                 peer.fingerprint = peer.look.fingerprint = reply.fingerprint
                 peer.count = reply.count
@@ -176,7 +177,7 @@ class Looks:
     def _note(self, peer: Peer, ids: tuple[str, ...]) -> None:
         """Queue what is wanted, in random order: agents that fetch the same then help each other sooner."""
         peer.look.listed += len(ids) * 32
-        wanted = [id_ for id_ in ids if self._is_wanted(peer, id_)]
+        wanted = self._wanted(peer, ids)
         self._rng.shuffle(wanted)
         for id_ in wanted:
             if not self._pulls.note(peer, id_):

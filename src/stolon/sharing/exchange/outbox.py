@@ -10,7 +10,7 @@ from stolon.sharing.exchange.pulls import Pull
 from stolon.sharing.exchange.traffic import Counter, kind_of
 from stolon.sharing.limits import KIB
 
-LEAST_TIMEOUT_S: Final = 0.5
+LEAST_TIMEOUT_S: Final = 0.3
 SLOW_BYTES_S: Final = 64 * KIB
 """A piece of a blob is given the time that it takes at this rate: asking again too early would double the bytes."""
 _GRACE_S: Final = 1.0
@@ -71,7 +71,7 @@ class Outbox:
         most = settings.index_timeout_s
         timeout = max(peer.pace.patience(most), LEAST_TIMEOUT_S) * (1 << tries)
         if isinstance(request, GetBlob):
-            timeout, most = timeout + request.length / SLOW_BYTES_S, settings.blob_timeout_s
+            timeout, most = timeout + request.length / SLOW_BYTES_S * peer.drag, settings.blob_timeout_s
         timeout = min(timeout, most)
         self._tickets += 1
         self._asked[self._tickets] = Asked(peer, request, pull, now, now + timeout + _GRACE_S, tries)

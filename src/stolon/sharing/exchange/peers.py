@@ -116,6 +116,7 @@ class Peer:
         pace: how quickly it answers.
         failures: requests in a row that it left unanswered.
         piece: bytes of a blob to ask it for at once.
+        drag: how much slower than expected its pieces come.
         quick: such pieces in a row that came quickly.
         patience: looks in a row that were cut short.
         wait_until: no look before this time.
@@ -141,6 +142,7 @@ class Peer:
     pace: Pace = field(default_factory=Pace)
     failures: int = 0
     piece: int = PIECE
+    drag: float = 1.0
     quick: int = 0
     patience: int = 0
     wait_until: float = float("-inf")
@@ -153,8 +155,8 @@ class Peer:
 
     @property
     def is_doubtful(self) -> bool:
-        """It did not answer of late: it may not hold up what others could give."""
-        return self.failures >= _DOUBTFUL
+        """It did not answer of late, or did not have what it listed: it may not hold up what others could give."""
+        return self.failures >= _DOUBTFUL or self.patience > 0 or self.look.absent > 0
 
     def may_differ(self, fingerprint: bytes) -> bool:
         """Whether it said to hold something that may be new to a holder of ``fingerprint``."""

@@ -11,13 +11,13 @@ from stolon.sharing.limits import MIB, PULLS, PULLS_PER_PEER
 MAX_OPEN: Final = 1024
 """Ids noted of one peer at a time; the rest is noted when these are done."""
 ALONE_PATIENCE: Final = 4
-"""Times as many lost requests are borne where a blob must come from one peer: changing it begins anew."""
+"""Where a blob must come from one peer, up to so many times as many more lost requests are borne."""
 MAX_ORPHANS: Final = 64
 """Modules begun that no peer gives any more, whose beginnings are kept."""
 MAX_BUFFERED: Final = 64 * MIB
 """Bytes of unfinished modules kept in memory. One module alone may have more."""
 DOUBTFUL_PULLS: Final = PULLS // 2
-"""Requests under way to all peers together that did not answer of late: the others keep the rest."""
+"""Requests under way to all doubtful peers together: the others keep the rest."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,8 +93,6 @@ class Pulls:
 
     def note(self, peer: Peer, id_: str) -> bool:
         """A peer listed something we want; False where too much of it is noted already."""
-        if id_ in peer.open:
-            return True
         if len(peer.open) >= MAX_OPEN:
             return False
         pull = self._pulls.get(id_)
@@ -154,7 +152,10 @@ class Pulls:
         self._is_stuck = False
         del self.asked[pull.id]
         pull.sources[peer.id] += 1
-        if pull.sources[peer.id] > (most * ALONE_PATIENCE if pull.is_alone else most):
+        if pull.is_alone and pull.givers == [peer.id]:
+            # Another peer would have to begin anew: the more is there, the more is borne.
+            most += int(most * ALONE_PATIENCE * len(pull.buffer) / pull.missing[0][1])
+        if pull.sources[peer.id] > most:
             peer.look.has_failed = True
             self.leave(pull, peer)
         else:
@@ -199,7 +200,14 @@ class Pulls:
 
     def judge(self, pull: Pull, envelope: bytes, blobs: Iterable[tuple[str, int]], teller: str) -> None:
         """Its envelope is there and is wanted."""
-        pull.envelope, pull.missing, pull.teller = envelope, list(blobs), teller
+        pull.envelope, pull.teller = envelope, teller
+        for sha, size in blobs:
+            # What another pull has got is not in the bank yet.
+            holder = next((one for one in self._judged.values() if sha in one.got), None)
+            if holder is None:
+                pull.missing.append((sha, size))
+            else:
+                pull.got[sha] = holder.got[sha]
         self._judged[pull.id] = pull
 
     def add(self, pull: Pull, peer: Peer, data: bytes) -> None:
