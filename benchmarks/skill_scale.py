@@ -15,11 +15,16 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
 from exchange_world import Stand, World, make
+from mapper_accuracy import load
 from results import write
 
 from stolon.experiments.skill_scale import Geometry, Traffic, grow
+from stolon.light.anchors import fit_gaussian
+from stolon.light.mappers import GaussianMapper
+from stolon.light.mappers.two_level import TwoLevelMapper
 from stolon.sharing.limits import MAX_PEERS
 
 DIMENSIONS = 1280
@@ -67,10 +72,6 @@ def simulate(agents: int, seed: int, per_agent: int = PER_AGENT) -> dict:
 
 def measured(folder: Path) -> None:
     """Traces and effective ranks of real features: what Geometry imitates."""
-    from mapper_accuracy import load
-
-    from stolon.light.anchors import fit_gaussian
-
     middles, around, away = [], [], []
     for part in load(folder, 0).values():
         anchor = fit_gaussian(part["x"])
@@ -90,6 +91,36 @@ def measured(folder: Path) -> None:
             f"{float(values.sum() ** 2 / values.square().sum()):.0f} of {len(r)} rows, "
             f"a set's own {float(each.min()):.3f} to {float(each.max()):.3f}"
         )
+
+
+def real(folder: Path) -> None:
+    """Two levels on real features: every four classes of a set are a task of their own, so that many are alike."""
+    anchors, x = {}, []
+    for name, part in all_parts(folder):
+        for first in range(0, int(part["train_y"].max()) + 1, 4):
+            mine = (part["train_y"] >= first) & (part["train_y"] < first + 4)
+            asked = (part["test_y"] >= first) & (part["test_y"] < first + 4)
+            if int(mine.sum()) >= 40:
+                anchors[f"{name} {first:03d}"] = fit_gaussian(part["train_x"][mine])
+                x.append(part["test_x"][asked])
+    owner = torch.cat([torch.full((len(rows),), t) for t, rows in enumerate(x)])
+    x = torch.cat(x)
+    flat, two = GaussianMapper(anchors), TwoLevelMapper(anchors)
+    truth, found = flat.scores(x).argmax(1), two.scores(x).argmax(1)
+    visited = two.visited(x).float()
+    equal = float((truth == found).float().mean())
+    right, proven = float((truth == owner).float().mean()), float(two.proven(x).float().mean())
+    print(
+        f"{len(anchors)} tasks of four real classes, {len(x)} inputs: two levels visit {float(visited.mean()):.0f} "
+        f"tasks (median {float(visited.median()):.0f}), {100 * equal:.2f} % equal, mapper accuracy {right:.3f}, "
+        f"{100 * proven:.1f} % proven"
+    )
+
+
+def all_parts(folder: Path):
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as file:
+            yield path.stem, {key: torch.from_numpy(file[key]) for key in file.files}
 
 
 def traffic(seed: int) -> dict:
@@ -145,6 +176,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.features is not None:
         measured(args.features)
+        real(args.features)
         return
     if not args.no_traffic:
         write("skill_traffic", {"seed": args.seed, **traffic(args.seed)})

@@ -254,6 +254,9 @@ class TwoLevelMapper(TaskMapper):
         if not len(pairs):
             return
         tasks, counts = pairs[:, 0].unique_consecutive(return_counts=True)
+        if len(tasks) > len(levels.middles) / 2:  # so many one by one would take longer than all at once
+            scores[wanted] = _flat(levels.parts, levels.constants, levels.first, z)[wanted]
+            return
         for task, rows in zip(tasks.tolist(), pairs[:, 1].split(counts.tolist()), strict=True):
             part = slice(levels.first[task], levels.first[task + 1])
             scores[rows, task] = torch.addmm(levels.constants[part], z[rows], levels.parts[part].T).amax(1)
