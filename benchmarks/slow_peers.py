@@ -164,10 +164,15 @@ def mute(fleet: Fleet, number: int, seconds: float) -> dict[str, Any]:
     others = [agent.number for agent in fleet.agents if agent.number != number]
     others_equal = fleet.until_equal(seconds, others)
     time.sleep(max(0.0, ends - time.monotonic()))
+    was_alone = len({state["digest"] for state in fleet.states()}) == 2  # without that nothing was tested
     for proxy in fleet.between([number]):
         proxy.heal()
     equal = fleet.until_equal(60)
-    holds = {"others": others_equal is not None, "equal": equal is not None and equal <= EQUAL_S}
+    holds = {
+        "was alone": was_alone,
+        "others": others_equal is not None,
+        "equal": equal is not None and equal <= EQUAL_S,
+    }
     return {"others_equal_s": others_equal, "equal_s": equal, "failures": holds_not(holds)}
 
 
