@@ -75,6 +75,19 @@ def test_a_module_is_held_as_soon_as_it_was_added_and_after_reopening(folder):
         assert bank.module(id_).id == id_
 
 
+def test_the_ids_given_are_a_value_that_later_changes_leave_alone(bank, folder):
+    before = bank.ids()
+    id_ = bank.add(LEAVES)
+    between = bank.ids()
+    bank.revoke(revoke_as_root([ROOT], modules=[id_]))
+    after = bank.ids()
+    bank.add(FLOWERS)
+    assert (before, between) == (frozenset(), frozenset({id_}))
+    assert id_ not in after
+    assert len(after) == 1
+    assert all(isinstance(ids, frozenset) for ids in (before, between, after, bank.ids()))
+
+
 def test_adding_twice_is_adding_once(bank, folder):
     id_ = bank.add(LEAVES)
     before = files_of(folder)
