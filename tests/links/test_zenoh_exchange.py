@@ -103,7 +103,7 @@ def test_a_link_that_looks_alive_but_carries_nothing_is_opened_anew_and_sharing_
 
 def test_real_processes_split_and_healed_and_killed_are_equal_and_whole_in_the_end(tmp_path: Path):
     with Fleet(3, tmp_path) as fleet:
-        fleet.start(60)
+        fleet.start(120)
         rng = random.Random(0)
         for by in ("reset", "silence"):
             repeat = split_and_heal(fleet, rng, by=by, split_s=1.5, modules=3)
