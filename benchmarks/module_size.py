@@ -154,7 +154,7 @@ def row(every: dict, own: dict, names: list[str], anchoring: Anchoring, precisio
     return {
         "precision": precision,
         **answers(sets, read, anchoring),
-        "kilobytes_mean": np.mean(sent) / 1000,
+        "kilobytes_mean": float(np.mean(sent)) / 1000,
         "kilobytes_most": max(sent) / 1000,
     }
 
