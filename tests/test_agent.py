@@ -295,6 +295,19 @@ class TestOnline:
         wait_for(lambda: two.tasks == ("left",))
         assert two.offers() == ()
 
+    def test_the_confusion_has_a_row_for_every_task_whoever_taught_it(self, make):
+        one, two = make("a"), make("b")
+        assert one.confusion() is None
+        trusting(one, two)
+        learn(one, task("left", 0))
+        learn(two, task("right", 6))
+        two.receive(one.export("left"))
+        names, rows = two.confusion()
+        assert names == ("left", "right")
+        for index, row in enumerate(rows):
+            assert sum(row) == pytest.approx(1)
+            assert row[index] > 0.8
+
     def test_closing_ends_its_threads(self, make):
         before = {thread.name for thread in threading.enumerate()}
         agent = make("a", link=MemoryNetwork().link())

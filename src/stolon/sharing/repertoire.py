@@ -187,27 +187,30 @@ class Repertoire:
         return self._probes_of(entry.stored.manifest.task) if entry.is_own else None
 
     def confusion(self) -> tuple[tuple[str, ...], tuple[tuple[float, ...], ...]] | None:
-        """Which task inputs are taken for: a row of shares for each own task with probes, and for each known one.
+        """Which task inputs are taken for, by the task that they are of.
+
+        Own tasks are judged by the agent's local probes, others by the few samples that their anchors brought.
 
         Returns:
-            Task names [N], and N rows of N + 1 shares; the last is "unknown". Rows of tasks without held-out samples
-            hold NaN. None where nothing is active.
+            Task names [N], at most 64, and N rows of N + 1 shares; the last is "unknown". Rows of tasks without
+            samples hold NaN. None where nothing is active.
         """
         now = self.now
         if now.answering is None:
             return None
-        tasks = now.answering.mapper.tasks[:CONFUSION_TASKS]
+        mapper = now.answering.mapper
+        tasks = mapper.tasks[:CONFUSION_TASKS]
         own = {status.name: status.task for status in now.statuses if status.is_own}
+        brought = torch.where(mapper.samples.margins >= 0, mapper.samples.scores.argmax(1), -1)
         rows = []
-        for name in tasks:
+        for index, name in enumerate(tasks):
             probes = self._probes_of(own[name]) if name in own else None
-            if probes is None or not len(probes):
-                rows.append((float("nan"),) * (len(tasks) + 1))
-                continue
-            mapped = now.answering.mapper.map(probes).tasks
-            counts = torch.bincount(mapped + 1, minlength=len(now.answering.mapper.tasks) + 1).double()
-            shares = (counts / len(mapped)).tolist()
-            rows.append((*shares[1 : len(tasks) + 1], shares[0]))
+            if probes is not None and len(probes):
+                mapped = mapper.map(probes).tasks
+            else:
+                mapped = brought[mapper.samples.owner == index]
+            shares = torch.bincount(mapped + 1, minlength=len(mapper.tasks) + 1).double() / len(mapped)
+            rows.append((*shares[1 : len(tasks) + 1].tolist(), float(shares[0])))
         return tasks, tuple(rows)
 
     def _probes_of(self, task: str) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import final
+from typing import Final, final
 
 from torch import Tensor
 
@@ -12,6 +12,15 @@ from stolon.sharing.keys import fingerprint
 from stolon.shell.jobs import Jobs
 from stolon.shell.learning import input_size
 from stolon.shell.web import facade
+
+
+KINDS: Final = {
+    "blob": "modules",
+    "envelope": "their signatures",
+    "index": "who holds what",
+    "hint": "hints",
+}
+"""What the page calls the kinds of :class:`stolon.sharing.exchange.ports.Traffic`."""
 
 
 @final
@@ -35,9 +44,8 @@ class View:
     def identity(self) -> facade.Identity:
         """Who the agent is."""
         key = self._agent.key.public
-        author = self._agent.trust.author(key)
         return facade.Identity(
-            name="" if author is None else author.name,
+            name=self._agent.folder.resolve().name,
             fingerprint=fingerprint(key),
             key=key,
             backbone=self._agent.store.learner.backbone.name,
@@ -84,13 +92,15 @@ class View:
     def costs(self) -> facade.Costs:
         """What sharing and learning cost."""
         sent, received = self._agent.traffic()
-        kinds = ("blob", "envelope", "index", "hint")
         modules = sent.blob + sent.envelope + received.blob + received.envelope
         rest = sent.total + received.total - modules
         statuses = self._agent.modules()
         own = [status.costs for status in statuses if status.is_own]
         return facade.Costs(
-            traffic=[facade.Traffic(kind, getattr(sent, kind), getattr(received, kind)) for kind in kinds],
+            traffic=[
+                facade.Traffic(words, getattr(sent, kind), getattr(received, kind))
+                for kind, words in KINDS.items()
+            ],
             bank=sum(status.bytes for status in statuses),
             shared=modules,
             overhead=rest / modules if modules else None,
