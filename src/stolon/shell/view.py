@@ -13,7 +13,6 @@ from stolon.shell.jobs import Jobs
 from stolon.shell.learning import input_size
 from stolon.shell.web import facade
 
-
 KINDS: Final = {
     "blob": "modules",
     "envelope": "their signatures",
