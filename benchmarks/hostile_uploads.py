@@ -14,6 +14,7 @@ bodies, foreign hosts and origins, broken forms and headers. Writes benchmarks/r
 import argparse
 import dataclasses
 import itertools
+import os
 import socket
 import subprocess
 import sys
@@ -108,6 +109,7 @@ class Bench:
     lost: int = 0
     decoders: dict[int, float] = field(default_factory=dict)
     largest: float = 0.0
+    dearest: float = 0.0
 
     def __enter__(self) -> "Bench":
         self._process = subprocess.Popen(
@@ -134,7 +136,10 @@ class Bench:
 
     def send(self, case: Case) -> dict:
         """One case; what came of it."""
-        answer = self.post(case.pieces())
+        pieces = case.pieces()
+        before = self.processor_s()
+        answer = self.post(pieces)
+        self.dearest = max(self.dearest, self.processor_s() - before)
         if answer.seconds > self.slowest:
             self.slowest, self.slowest_name = answer.seconds, case.name
         failure = case.failure(answer.status, answer.body)
@@ -221,11 +226,17 @@ class Bench:
         """Memory of the server, MB."""
         return _status(self._process.pid, "VmRSS")
 
+    def processor_s(self) -> float:
+        """Processor time that the server and its decoders have taken."""
+        return sum(_processor_s(pid) for pid in (self._process.pid, *_children(self._process.pid)))
+
     def figures(self) -> dict:
         """What was measured."""
         return {
+            "load average of the machine": round(os.getloadavg()[0], 1),
             "slowest upload s": round(self.slowest, 3),
             "slowest upload": self.slowest_name,
+            "dearest upload, processor s": round(self.dearest, 2),
             "ordinary requests": len(self.ordinary),
             "ordinary requests lost": self.lost,
             "slowest ordinary request s": round(max(self.ordinary), 3),
@@ -294,6 +305,14 @@ def _status(pid: int, key: str) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1000 for line in lines if line.startswith(key)), 0.0)
+
+
+def _processor_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _children(pid: int) -> list[int]:

@@ -67,6 +67,8 @@ def test_other_methods_are_refused(client, method):
 def test_only_an_upload_has_a_body_and_its_length_is_known(client):
     assert client.request("GET", "/", content=b"x").status_code == 400
     assert client.request("GET", "/", headers={"transfer-encoding": "chunked"}).status_code == 400
+    for length in ("", "-1", "1.0", "1e3", "x", "9" * 19, "9" * 5000, "\u0661"):
+        assert client.post("/classify", headers={"content-length": length.encode()}).status_code == 411
     chunked = client.post("/classify", content=iter([b"x"]))
     assert chunked.status_code == 411
     assert chunked.headers["connection"] == "close"

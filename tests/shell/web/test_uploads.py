@@ -38,8 +38,8 @@ def request(
 
 def read(uploads: Uploads, sent: Request) -> bytes:
     async def run() -> bytes:
-        async with uploads.picture(sent) as data:
-            return b"".join(data)
+        async with uploads.picture(sent) as upload:
+            return b"".join(upload.pieces)
 
     return asyncio.run(run())
 
@@ -137,8 +137,8 @@ def test_memory_of_all_uploads_is_bounded_and_small_ones_are_not_pushed_out_by_l
 
     async def upload(*pieces: bytes | float) -> int | bytes:
         try:
-            async with uploads.picture(request(pieces)) as data:
-                return b"".join(data)
+            async with uploads.picture(request(pieces)) as upload:
+                return b"".join(upload.pieces)
         except HTTPException as error:
             return error.status_code
 

@@ -30,6 +30,8 @@ _TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+# Newer FastAPI can send traces away if the environment says so.
+_SILENT: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def make_app(
@@ -61,12 +63,7 @@ def make_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-            "auto_configure": False,
-        },  # nothing leaves
+        telemetry=_SILENT,
         middleware=[Middleware(Guard, allowed_hosts=tuple(allowed_hosts))],
         exception_handlers=handlers,
     )
@@ -92,10 +89,10 @@ def make_app(
 
     @app.post("/classify", response_class=HTMLResponse)
     async def classify(request: Request) -> Response:
-        async with uploads.picture(request) as pieces, uploads.turn():
+        async with uploads.picture(request) as upload, uploads.turn():
             try:
-                pixels = await run_in_threadpool(decoder.decode, pieces)
-                pieces.clear()
+                pixels = await run_in_threadpool(decoder.decode, upload.pieces)
+                upload.drop()
                 answer = await run_in_threadpool(_classify, view, pixels)
             except ImageError as error:
                 status, sentence = refusal(error)

@@ -40,6 +40,7 @@ HEADERS: Final = {
 """Sent with every answer."""
 
 _HOST: Final = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_LENGTH: Final = re.compile("[0-9]{1,18}")
 _log = logging.getLogger(__name__)
 
 
@@ -138,7 +139,7 @@ def _wrong_body(method: str, headers: Headers) -> tuple[int, str] | None:
             return 400, "Only an upload has a body."
     elif method != "POST":
         return 405, "Only GET, HEAD and POST are answered."
-    elif "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+    elif "transfer-encoding" in headers or not _LENGTH.fullmatch(length):
         # Browsers always know how long a form is. Chunks of one byte each would keep us busy for long.
         return 411, "An upload must say how long it is."
     return None

@@ -173,9 +173,8 @@ class _Connections:
 
             def send_400_response(self, msg: str) -> None:
                 if self.cycle is not None and not self.cycle.response_complete:
-                    self.cycle.disconnected = (
-                        True  # or its answer comes after this one, and is logged as a failure
-                    )
+                    # Its own answer would come after this one, and be logged as a failure.
+                    self.cycle.disconnected = True
                 super().send_400_response(msg)
 
             def connection_lost(self, exc: Exception | None) -> None:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from stolon.shell.web.limits import Limits
 
-__all__ = ["FIELD", "Uploads"]
+__all__ = ["FIELD", "Upload", "Uploads"]
 
 FIELD: Final = "picture"
 """The one field of the form."""
@@ -34,8 +34,8 @@ class Uploads:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._all: list[_Upload] = []
-        self._reading: list[_Upload] = []
+        self._all: list[Upload] = []
+        self._reading: list[Upload] = []
         self._turns = asyncio.Semaphore(limits.decodes)
         self._waiting = 0
 
@@ -45,17 +45,18 @@ class Uploads:
         return sum(upload.size for upload in self._all)
 
     @asynccontextmanager
-    async def picture(self, request: Request) -> AsyncIterator[list[bytes]]:
-        """The uploaded file's content, in pieces; its memory is counted until the block is left.
+    async def picture(self, request: Request) -> AsyncIterator["Upload"]:
+        """The uploaded file, whole; its memory is counted until it is dropped or the block is left.
 
         Raises:
             HTTPException: what was sent is no form of one picture, too large, or too slow; or there is too much
                 else to do. The detail is a sentence for people.
         """
-        upload = _Upload(request, self._limits.body)
+        upload = Upload(request, self._limits.body)
         self._all.append(upload)
         try:
-            yield await self._read(upload)
+            await self._read(upload)
+            yield upload
         finally:
             self._all.remove(upload)
 
@@ -78,7 +79,7 @@ class Uploads:
         finally:
             self._turns.release()
 
-    async def _read(self, upload: "_Upload") -> list[bytes]:
+    async def _read(self, upload: "Upload") -> None:
         declared = int(upload.request.headers.get("content-length") or 0)
         if declared > self._limits.drained:
             raise _too_large(self._limits.body)
@@ -108,7 +109,9 @@ class Uploads:
                 self._reading.remove(upload)
         if too_large:
             raise _too_large(self._limits.body)
-        return upload.finish()
+        if upload.evicted:  # in the very moment in which it was complete
+            raise _busy()
+        upload.finish()
 
     def _make_room(self) -> None:
         """While more is held than may be, give up the largest upload that is still arriving."""
@@ -119,8 +122,14 @@ class Uploads:
 
 
 @final
-class _Upload:
-    """One form on its way in."""
+class Upload:
+    """One form on its way in.
+
+    Attributes:
+        pieces: the file's content.
+        size: bytes of it.
+        evicted: whether it had to make room for others.
+    """
 
     def __init__(self, request: Request, most: int) -> None:
         self.request = request
@@ -162,17 +171,20 @@ class _Upload:
         except FormParserError:
             raise _malformed() from None
 
-    def finish(self) -> list[bytes]:
-        """The file, once everything has arrived."""
+    def finish(self) -> None:
+        """Everything has arrived.
+
+        Raises:
+            HTTPException: it has not, or there is no file.
+        """
         if not self._whole or self._field is None:
             raise _malformed()
         if not self.size:
             raise HTTPException(422, "Choose a picture first.")
         self._cut()
-        return self.pieces
 
     def drop(self) -> None:
-        """Let go of what has arrived."""
+        """Let go of the file."""
         self.pieces.clear()
         self._piece.clear()
         self.size = 0
@@ -182,7 +194,7 @@ class _Upload:
         self._piece.clear()
 
     def evict(self) -> None:
-        """Let go of what has arrived, and make whoever reads the rest stop."""
+        """Let go of the file, and make whoever reads the rest of it stop."""
         self.evicted = True
         self.drop()
         if self.clock is not None:
