@@ -49,7 +49,8 @@ def make_folders(data: Path, to: Path, *, classes: int, train: int, test: int) -
             for part, word, count in zip(("train", "test"), IDX, (train, test), strict=True):
                 images = _idx(source / "raw" / f"{word}-images-idx3-ubyte.gz")
                 labels = _idx(source / "raw" / f"{word}-labels-idx1-ubyte.gz")
-                _write(folder / part, images, labels, [f"class {label}" for label in range(classes)], count)
+                names = [f"class {label}" for label in range(min(classes, int(labels.max()) + 1))]
+                _write(folder / part, images, labels, names, count)
         elif source.is_dir():
             with np.load(source / "cifar100_subset.npz", allow_pickle=False) as arrays:
                 names = [str(name) for name in arrays["fine_names"][:classes]]
@@ -118,6 +119,15 @@ def stolon() -> list[str]:
     return [sys.executable, "-c", "from stolon.shell.main import main; raise SystemExit(main())"]
 
 
+def ended(process: "subprocess.Popen[bytes]", within_s: float = 180.0) -> int:
+    """The exit code of what was told to end; it is killed where it does not."""
+    try:
+        return process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
 def tasks_of(store: Path) -> list[dict[str, Any]] | None:
     """What a running agent says it knows; None while it does not answer."""
     from stolon.errors import StolonError
@@ -151,13 +161,18 @@ def learn(stores: list[Path], folders: list[Path]) -> list[float]:
                 [*stolon(), "learn", "--store", str(store), *mine], stdout=log, stderr=log
             )
     done: dict[Path, float] = {}
-    while len(done) < len(stores):
-        for store, process in learning.items():
-            if store not in done and process.poll() is not None:
-                if process.returncode:
-                    raise RuntimeError((store.parent / f"{store.name}-learn.log").read_text()[-3000:])
-                done[store] = time.monotonic()
-        time.sleep(0.02)
+    try:
+        while len(done) < len(stores):
+            for store, process in learning.items():
+                if store not in done and process.poll() is not None:
+                    if process.returncode:
+                        raise RuntimeError((store.parent / f"{store.name}-learn.log").read_text()[-3000:])
+                    done[store] = time.monotonic()
+            time.sleep(0.02)
+    finally:
+        for process in learning.values():
+            process.kill()
+            process.wait()
     return list(done.values())
 
 
@@ -247,7 +262,7 @@ def main() -> None:
         finally:
             for process in running:
                 process.terminate()
-            codes = [process.wait(60) for process in running]
+            codes = [ended(process) for process in running]
         bits = answers_offline(stores, weights, pixels)
     own = sum(row["bytes"] for row in rows[0]) * (given.agents - 1)
     figures = {
