@@ -342,8 +342,7 @@ class _Worker:
         line = self.process.stdout.readline()
         if not line:
             raise self._failed()
-        message: dict[str, Any] = json.loads(line)
-        return message
+        return dict(json.loads(line))
 
     def _failed(self) -> TrialsFailedError:
         self.process.wait(10)
@@ -358,7 +357,6 @@ class _Worker:
 def _started(job: Job, index: int) -> Iterator[_Worker]:
     errors = Path(job.folder) / f"agent-{index:02d}.log"
     given = json.dumps({**dataclasses.asdict(job), "index": index})
-    environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads)}
     with errors.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - this very program
             [sys.executable, "-m", "stolon.experiments.skill_worker", given],
@@ -366,10 +364,13 @@ def _started(job: Job, index: int) -> Iterator[_Worker]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": str(job.threads)},
         )
     try:
         yield _Worker(index, process, errors)
+    except BaseException:
+        process.kill()  # in the middle of a task it would not notice for minutes
+        raise
     finally:
         try:
             process.communicate(timeout=20)
@@ -393,6 +394,6 @@ def _answers(agent: Agent, task: Task, sha: Any) -> TaskAnswers:  # noqa: ANN401
     return TaskAnswers(named.accuracy, found, unnamed.accuracy)
 
 
-def busiest(reports: Sequence[Report], macs: dict[str, int]) -> float:
+def busiest(reports: Sequence[Report], macs: dict[str, int]) -> int:
     """MACs of the agent that had most to learn."""
-    return max(float(sum(macs[lesson.task] for lesson in report.lessons)) for report in reports)
+    return max(sum(macs[lesson.task] for lesson in report.lessons) for report in reports)
