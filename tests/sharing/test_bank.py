@@ -685,6 +685,7 @@ def test_an_envelope_that_cannot_be_read_while_opening_costs_nothing(folder, mon
     refusing(monkeypatch, number, id_)
     with Bank(folder) as bank:
         assert bank.ids() == {other}
+        assert files_of(folder) == before
         assert bank.commit(*parts()) == id_  # a peer gives it again
     monkeypatch.undo()
     assert files_of(folder) == before

@@ -69,12 +69,7 @@ class Held:
         self.words: dict[str, Revocation] = {**self._by_trust.accepted(said), **roots}
         for id_ in self._surplus_words():
             del self.words[id_]
-        self._taken_back = {
-            (word.author, module)
-            for word in self.words.values()
-            if word.role == "author"
-            for module in word.modules
-        }
+        self._taken_back = {(word.author, module) for word in self.words.values() for module in word.modules}
         self.modules: dict[str, Manifest] = {}
         self._shelves: dict[str, _Shelf] = {}
         by_author: dict[str, dict[str, Manifest]] = {}
