@@ -11,9 +11,11 @@ EDQUOT and EIO (calls that ask for room), EMFILE (those that open), or EIO (the 
 Promise: the bank is as it was or as it was to become, whole; what was said to be done is there, after an error
 that was raised nothing is half there; reading needs no repair, and opening for writing leaves no litter; the same
 thing done again ends as if nothing had happened. Never another error than StoreFullError (opening may raise any
-StoreError). Needs Linux and strace. Writes benchmarks/results/bank_faults.json.
+StoreError). Needs Linux and strace. `--every 3` makes every third call fail only; all are killed before. Writes
+benchmarks/results/bank_faults.json.
 """
 
+import argparse
 import json
 import os
 import re
@@ -363,6 +365,11 @@ def _errno_of_readlink(path: str) -> int:
 def main() -> None:
     from benchmarks.results import write
 
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--every", type=int, default=1, help="make every so-manieth call fail")
+    options = parser.parse_args()
     if missing():
         raise SystemExit(missing())
     rows, counts, begun = [], {}, time.monotonic()
@@ -373,10 +380,11 @@ def main() -> None:
             counts[operation.name] = len(calls)
             rows.append(kills(bench, calls))
             for always in (False, True):
-                rows += errors(bench, calls, always=always)
+                rows += errors(bench, calls[always :: options.every], always=always)
     found = {
         "seconds": round(time.monotonic() - begun),
         "system_calls": counts,
+        "every": options.every,
         "trials": sum(row["trials"] for row in rows),
         "failures": sum(row["failures"] for row in rows),
     }
