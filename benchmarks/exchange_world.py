@@ -165,6 +165,7 @@ class World:
         self.agents: dict[int, Agent] = {}
         self.liars: dict[int, Liar] = {}
         self.groups: dict[int, int] = {}  # who is cut off from whom: different numbers
+        self.made: dict[str, float] = {}  # when each honest module was made
         self.events = 0
         self.trace = hashlib.blake2b(digest_size=16)
         self._queue: list[tuple] = []

@@ -539,3 +539,27 @@ def test_settings_are_taken_and_messages_counted():
     assert sent.envelope == 33
     assert received.total == received.hint + received.index + received.envelope + received.blob
     assert Exchange(ME, Stand(), random.Random(0)).me == ME
+
+
+def test_it_is_not_woken_more_often_than_there_is_something_to_do(monkeypatch):
+    ticks = [0]
+    tick = Exchange.tick
+
+    def counted(self, now):
+        ticks[0] += 1
+        before = len(end.log) if ticks[0] > 1 else 0
+        actions = tick(self, now)
+        assert self.next_due(now) > now, f"due again at once, after {before} actions"
+        return actions
+
+    monkeypatch.setattr(Exchange, "tick", counted)
+    end = End()
+    theirs = stocked(*range(30))
+    for number in range(1, 5):
+        end.meet(number, honest(theirs, number))
+    end.meet(5, lambda payload: None)
+    end.meet(6, lambda payload: b"garbage")
+    end.meet(7, lambda payload: m.Absent().to_bytes())
+    end.run(600)
+    assert end.holdings.ids() == theirs.ids()
+    assert ticks[0] < 2000

@@ -78,6 +78,7 @@ def test_three_bad_messages_and_a_peer_is_ignored(lies, kind):
     assert end.holdings.ids() == frozenset()
     asked = len(end.asked)
     end.hear(peer)
+    assert end.state(peer) == state
     end.run(500)
     assert len(end.asked) == asked
     end.run(120)
@@ -350,8 +351,10 @@ def test_bytes_of_two_peers_that_do_not_fit_are_nobodys_fault_and_then_come_from
     end = End()
     spoiler = end.meet(1, lying(theirs, GetBlob=begins_wrong))
     end.run(0.3)
+    pull = end.exchange._pulls.get(next(iter(theirs.ids())))
     good = end.meet(2, answer)
     end.run(60)
+    assert pull.is_alone
     assert end.holdings.blobs == theirs.blobs
     assert end.state(spoiler).rejects == end.state(good).rejects == 0
     offsets = [request.offset for request in end.requests(m.GetBlob, good)]
