@@ -9,8 +9,7 @@ eight hold the same modules and answer for all 24 tasks, on the same pictures wi
 the wire are at most 15 % more than the modules themselves, once for each agent that did not have them.
 
 Agents answer alike where the same modules are active. Which are is each agent's own decision, by its own probes
-(reliability.md 4.8), so the answers are compared where agents hold nothing back: `--may-take 1`. With the default of
-an agent, 0.05, they hold the same modules all the same; `active` says how many each of them answers from.
+(reliability.md 4.8), so the answers are compared where agents hold nothing back: `--may-take 1`. With the usual 0.05 they hold the same modules all the same; `active` says how many each of them answers from.
 
 Writes benchmarks/results/equal_agents.json.
 """
@@ -89,10 +88,12 @@ def make_stores(folder: Path, count: int, weights: Path, may_take: float) -> lis
     from stolon.sharing.trust import Author
 
     backbone = pretrained(BACKBONE, str(weights))
+    usual = GateSettings()
+    gate = GateSettings(may_take, lost=max(may_take, usual.lost), loosened=max(may_take, usual.loosened))
     stores = [folder / f"agent-{number}" for number in range(count)]
     keys = []
     for store in stores:
-        with Agent.create(store, backbone, gate=GateSettings(taken=may_take)) as agent:
+        with Agent.create(store, backbone, gate=gate) as agent:
             keys.append(agent.key.public)
     for number, store in enumerate(stores):
         with Agent(store, backbone) as agent:
@@ -231,7 +232,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=5)
     parser.add_argument("--train", type=int, default=24, help="pictures of each class")
     parser.add_argument("--test", type=int, default=8)
-    parser.add_argument("--may-take", type=float, default=1.0, help="as in stolon agent; see above")
+    parser.add_argument("--may-take", type=float, default=1.0, help="1: nothing is held back; 0.05: as usual")
     parser.add_argument("--name", default="equal_agents", help="of the results file")
     given = parser.parse_args()
     torch.set_num_threads(1)
