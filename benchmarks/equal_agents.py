@@ -9,7 +9,8 @@ eight hold the same modules and answer for all 24 tasks, on the same pictures wi
 the wire are at most 15 % more than the modules themselves, once for each agent that did not have them.
 
 Agents answer alike where the same modules are active. Which are is each agent's own decision, by its own probes
-(reliability.md 4.8), so the answers are compared where agents hold nothing back: `--may-take 1`. With the usual 0.05 they hold the same modules all the same; `active` says how many each of them answers from.
+(reliability.md 4.8), so the answers are compared where agents hold nothing back: `--may-take 1`. With the usual 0.05
+they hold the same modules all the same; `active` says how many each of them answers from.
 
 Writes benchmarks/results/equal_agents.json.
 """
