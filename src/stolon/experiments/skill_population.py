@@ -32,16 +32,15 @@ from stolon.measure.costs import flop_counter
 from stolon.nets.backbone import Backbone
 from stolon.sharing import lightweight
 from stolon.sharing.activation import GateSettings
-from stolon.sharing.exchange.ports import ExchangeSettings, Link
+from stolon.sharing.exchange.ports import Link
 from stolon.sharing.limits import MAX_BANK
 from stolon.sharing.trust import Author
 from stolon.tasks import Stream, Task
 
 Say = Callable[[str], None]
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 300.0
 """Longest that agents may take to have everything once all is learned."""
-EXCHANGE: Final = ExchangeSettings(hint_s=2.0, round_s=0.5)
 OPEN: Final = GateSettings(taken=0.99, loosened=1.0, weak=0.0)
 """The paper's agents have no gate: whatever comes is used."""
 
@@ -149,7 +148,7 @@ class Member:
 
     def __init__(self, job: Job, index: int, backbone: Backbone | None, link: Link) -> None:
         self._job, self._index = job, index
-        self.agent = Agent(job.agent_folder(index), backbone, link, exchange=EXCHANGE, gate=OPEN)
+        self.agent = Agent(job.agent_folder(index), backbone, link, gate=OPEN)
         self._lessons: list[Lesson] = []
         self._complete_s = 0.0
 
