@@ -18,7 +18,7 @@ from stolon.errors import DataError, SettingError
 from stolon.light.anchoring import Anchoring
 from stolon.light.anchors import GaussianAnchor, MahalanobisAnchor
 from stolon.sharing.activation import Activation, Candidate, GateSettings, activate
-from stolon.sharing.gate import TIE, far_inputs, tolerated
+from stolon.sharing.gate import NEARLY, TIE, far_inputs, tolerated
 
 WIDTH = 24
 KINDS = ("mahalanobis", "gmm")
@@ -178,7 +178,7 @@ def test_the_same_task_taught_by_another_from_other_inputs_overlaps(kind, first_
     found = decide(kind, mine, others)
     assert set(found.held) == {"again"}
     assert found.held["again"].startswith("overlaps task 'birds': takes ")
-    assert 20 < int(found.held["again"].split("takes ")[1].split(" %")[0]) < 80
+    assert int(found.held["again"].split("takes ")[1].split(" %")[0]) > 20
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -445,7 +445,15 @@ def samples_of(mapper, member, is_own):
         scores, margins = scores[rows], margins[rows]
     for row, margin in zip(scores.tolist(), margins.tolist(), strict=True):
         best = max(row)
-        yield member.name, {n for n, s in zip(mapper.tasks, row, strict=True) if s >= best - TIE}, margin >= 0
+        yield (
+            member.name,
+            {
+                n
+                for n, s in zip(mapper.tasks, row, strict=True)
+                if s >= best - max(TIE, NEARLY * mapper.temperature)
+            },
+            margin >= 0,
+        )
 
 
 # Small parts

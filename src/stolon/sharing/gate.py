@@ -5,8 +5,8 @@ tasks; for the others, what their anchors brought (held-out features, and exampl
 covariance in turn: :attr:`~stolon.light.mappers.TaskMapper.samples`). With mapper :math:`A` before and :math:`B`
 after a module :math:`m` joins, of the samples that :math:`A` gives to :math:`t`,
 
-- :math:`m` *takes* those that :math:`B` gives to it, or that it scores as high as their own task (a copied anchor
-  would otherwise win or lose by its name), and
+- :math:`m` *takes* those that :math:`B` gives to it, or that it scores nearly as high as their own task (a copied
+  anchor would otherwise win or lose by its name), and
 - those that :math:`B` calls unknown or gives to a third task are *lost*.
 
 And far inputs (own probes mirrored, own probes with their numbers shuffled, random directions) must stay unknown.
@@ -26,7 +26,10 @@ from stolon.light.anchoring import Anchor
 from stolon.light.mappers import TaskMapper
 
 TIE: Final = 0.01
-"""Scores (log densities, float32 of some hundreds) that differ by less are equal."""
+"""Scores (log densities, float32 of some hundreds) that differ by less are equal ..."""
+NEARLY: Final = 0.15
+"""... and so are those that differ by less than this share of the temperature: of two such tasks each is at least 46 %
+as likely as both. Few samples lie just where an attacker draws the line, and this many more do nearly."""
 ENOUGH_PROBES: Final = 20
 """An own task with fewer local probes is also judged by what its anchor brings."""
 FAR: Final = 64
@@ -127,6 +130,7 @@ class View:
         self._columns = torch.tensor([mapper.tasks.index(member.name) for member in members])
         self._places = torch.tensor([position[name] for name in mapper.tasks])
         self._far = far
+        self._tie = max(TIE, NEARLY * mapper.temperature)
 
     @cached_property
     def far_known(self) -> float:
@@ -136,7 +140,7 @@ class View:
     @cached_property
     def taker(self) -> tuple[Tensor, ...]:
         """Of each member: the position of the task that each sample goes to [n], of equals another one."""
-        return tuple(_taker(scores, i) for i, (scores, _) in enumerate(self._samples))
+        return tuple(_taker(scores, i, self._tie) for i, (scores, _) in enumerate(self._samples))
 
     @cached_property
     def right(self) -> tuple[Tensor, ...]:
@@ -148,7 +152,7 @@ class View:
 
     def held_against_earlier(self, i: int) -> Tensor:
         """Whether each sample of member i would be given to it if no later member were there [n], bool."""
-        return _taker(self._samples[i][0][:, : i + 1], i) == i
+        return _taker(self._samples[i][0][:, : i + 1], i, self._tie) == i
 
     def margins(self, i: int) -> Tensor:
         """Margins of the samples of member i [n]; below 0 they are unknown."""
@@ -171,9 +175,9 @@ class View:
         return found
 
 
-def _taker(scores: Tensor, own: int) -> Tensor:
+def _taker(scores: Tensor, own: int, tie: float) -> Tensor:
     """The column that each row goes to [n]: ``own`` where it is best by itself, else the first of the best others."""
-    others = scores >= scores.amax(1, keepdim=True) - TIE
+    others = scores >= scores.amax(1, keepdim=True) - tie
     others[:, own] = False
     return torch.where(others.any(1), others.int().argmax(1), own)
 
