@@ -28,8 +28,8 @@ from stolon.light.mappers import TaskMapper
 TIE: Final = 0.01
 """Scores (log densities, float32 of some hundreds) that differ by less are equal ..."""
 NEARLY: Final = 0.15
-"""... and so are those that differ by less than this share of the temperature: of two such tasks each is at least 46 %
-as likely as both. Few samples lie just where an attacker draws the line, and this many more do nearly."""
+"""... and, for the agent's own probes, so are those that differ by less than this share of the temperature: of two
+such tasks each is at least 46 % as likely as both. Few probes lie just where an attacker draws the line; more do nearly."""
 ENOUGH_PROBES: Final = 20
 """An own task with fewer local probes is also judged by what its anchor brings."""
 FAR: Final = 64
@@ -130,7 +130,8 @@ class View:
         self._columns = torch.tensor([mapper.tasks.index(member.name) for member in members])
         self._places = torch.tensor([position[name] for name in mapper.tasks])
         self._far = far
-        self._tie = max(TIE, NEARLY * mapper.temperature)
+        near = max(TIE, NEARLY * mapper.temperature)
+        self._ties = [near if i < own else TIE for i in range(len(members))]
 
     @cached_property
     def far_known(self) -> float:
@@ -140,7 +141,7 @@ class View:
     @cached_property
     def taker(self) -> tuple[Tensor, ...]:
         """Of each member: the position of the task that each sample goes to [n], of equals another one."""
-        return tuple(_taker(scores, i, self._tie) for i, (scores, _) in enumerate(self._samples))
+        return tuple(_taker(scores, i, self._ties[i]) for i, (scores, _) in enumerate(self._samples))
 
     @cached_property
     def right(self) -> tuple[Tensor, ...]:
@@ -152,7 +153,7 @@ class View:
 
     def held_against_earlier(self, i: int) -> Tensor:
         """Whether each sample of member i would be given to it if no later member were there [n], bool."""
-        return _taker(self._samples[i][0][:, : i + 1], i, self._tie) == i
+        return _taker(self._samples[i][0][:, : i + 1], i, self._ties[i]) == i
 
     def margins(self, i: int) -> Tensor:
         """Margins of the samples of member i [n]; below 0 they are unknown."""
@@ -289,6 +290,8 @@ def _percent(share: float) -> str:
 
 def tolerated(n: int, share: float, doubt: float) -> int:
     """The largest loss of n samples that a task losing ``share`` exceeds with a probability of at most ``doubt``."""
+    if share >= 1:
+        return n  # all may be lost; below, that would divide by nothing
     below, k = (1 - share) ** n, 0
     chance = below
     while 1 - below > doubt and k < n:
