@@ -29,7 +29,7 @@ TIE: Final = 0.01
 """Scores (log densities, float32 of some hundreds) that differ by less are equal ..."""
 NEARLY: Final = 0.15
 """... and, for the agent's own probes, so are those that differ by less than this share of the temperature: of two
-such tasks each is at least 46 % as likely as both. Few probes lie just where an attacker draws the line; more do nearly."""
+such tasks each is at least 46 % as likely as both. Few probes lie where an attacker draws the line, more near it."""
 ENOUGH_PROBES: Final = 20
 """An own task with fewer local probes is also judged by what its anchor brings."""
 FAR: Final = 64
