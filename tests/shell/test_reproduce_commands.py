@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from stolon.errors import SettingError, UnknownNameError
-from stolon.experiments import skill, skill_report
+from stolon.experiments import skill, skill_report, skill_scale
 from stolon.shell import exit_codes, reproduce_commands
 from stolon.shell.reproduce_commands import TABLES, reproduce
 
@@ -63,6 +63,17 @@ def test_tables_that_are_not_there_are_named():
         reproduce(table="figure 99")
     with pytest.raises(SettingError, match="biases"):
         reproduce(table="skill-figure10", biases="some")
+
+
+def test_skill_scale_grows_as_far_as_asked(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(skill_scale, "DIMENSIONS", 24)
+    assert reproduce(table="skill-scale", tasks=10, out=str(tmp_path)) == exit_codes.OK
+    told = capsys.readouterr().out
+    assert "10 tasks, spread" in told
+    assert "100 tasks" not in told
+    assert "two levels" in (tmp_path / "report.md").read_text()
+    with pytest.raises(SettingError, match="scale"):
+        reproduce(table="skill-scale", scale="huge", out=str(tmp_path))
 
 
 def test_tables_register_in_one_place():

@@ -1,7 +1,7 @@
 """How task mappers and traffic grow: 10 to 10,000 tasks of synthetic anchors, up to 1,000 agents.
 
 Real data sets for 10,000 tasks are not to be had, so tasks are drawn from a distribution whose scales were measured
-on 24 real image sets (features of MobileNetV2 at 160 pixels, divided by their length; :class:`Geometry`). Tasks come
+on 24 real image sets (features of MobileNetV2 at 160 pixels, divided by their length; ``Geometry``). Tasks come
 in families, as photographs, letters and drawings do. In a ``spread`` world there are more families the more tasks
 there are; in a ``crowded`` one there are six, however many tasks, so that tasks lie ever closer together.
 
@@ -13,7 +13,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, NamedTuple, final
@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stolon import measure
+from stolon.experiments.figures import growth
+from stolon.experiments.report import Section, Table
 from stolon.light.anchors.gaussian import GaussianAnchor, GaussianConfig
 from stolon.light.mappers.gaussian import GaussianMapper
 from stolon.light.mappers.two_level import SAMPLES, TwoLevelMapper
@@ -30,6 +32,8 @@ from stolon.randomness import generator
 
 Kind = Literal["spread", "crowded"]
 
+KINDS: Final[tuple[Kind, ...]] = ("spread", "crowded")
+DIMENSIONS: Final = 1280
 COMPONENTS: Final = 25
 PROBES: Final = 4
 """Held-out inputs that each anchor brings; one where there are so many tasks that no more would be used."""
@@ -282,6 +286,41 @@ class Traffic:
     def worth_macs(self) -> float:
         """What receiving is worth in MACs, per agent."""
         return measure.ALPHA * self.received
+
+
+def section(rows: Sequence[Growth]) -> Section:
+    """The rows as a table and a plot of seconds per input, asked one by one."""
+    table = Table(
+        ("tasks", "world", "flat", "two levels", "visited", "equal", "kept", "made in", "mapper accuracy"),
+        [
+            (
+                str(row.tasks),
+                row.world,
+                f"{1e3 * row.flat_s:.1f} ms",
+                f"{1e3 * row.s:.1f} ms",
+                f"{row.visited:.0f}",
+                f"{100 * row.equal:.1f} %",
+                f"{row.bytes / 1e6:.0f} MB",
+                f"{row.build_s:.1f} s",
+                f"{100 * row.accuracy:.1f} %",
+            )
+            for row in rows
+        ],
+        "An answer for one input, in processor time of one thread",
+    )
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        lines.setdefault(f"flat, {row.world}", []).append((row.tasks, 1e3 * row.flat_s))
+        lines.setdefault(f"two levels, {row.world}", []).append((row.tasks, 1e3 * row.s))
+    plot = growth(
+        lines,
+        title="An answer for one input",
+        x_title="tasks",
+        y_title="milliseconds",
+        alt="Milliseconds of an answer against the number of tasks; the numbers are in the table.",
+        logarithmic=True,
+    )
+    return Section("Synthetic tasks", __doc__.partition("\n")[2].replace("``", ""), [table], [plot])
 
 
 def _seconds(call: Callable[[], object], times: int) -> float:

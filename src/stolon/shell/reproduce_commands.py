@@ -105,10 +105,31 @@ def _skill_figure10(wanted: Wanted, console: Console) -> int:
     return exit_codes.OK if alike else exit_codes.FAILED
 
 
+def _skill_scale(wanted: Wanted, console: Console) -> int:
+    from stolon.experiments import report, skill_scale
+
+    most = {"quick": 100, "half": 1_000, "full": 10_000}.get(wanted.scale)
+    if most is None:
+        raise SettingError(f"scale: expected quick, half or full, found {wanted.scale!r}")
+    geometry = skill_scale.Geometry.measured(skill_scale.DIMENSIONS, wanted.seed)
+    rows = []
+    for count in (10, 100, 1_000, 10_000):
+        if count <= (wanted.tasks or most):
+            for kind in skill_scale.KINDS:
+                console.print(f"{count} tasks, {kind}")
+                rows.append(skill_scale.grow(count, geometry, kind, seed=wanted.seed))
+    section = skill_scale.section(rows)
+    for row in section.tables[0].rows:
+        console.print(", ".join(f"{a}: {b}" for a, b in zip(section.tables[0].columns, row, strict=True)))
+    page, _ = report.publish(wanted.out, "SKILL: how task mappers grow", [section])
+    console.print(f"report: {page}", soft_wrap=True)
+    return exit_codes.OK
+
+
 BIASES: Final[Mapping[str, tuple[bool, ...]]] = MappingProxyType(
     {"both": (False, True), "without": (False,), "with": (True,)}
 )
 TABLES: Final[Mapping[str, Callable[[Wanted, Console], int]]] = MappingProxyType(
-    {"skill-figure10": _skill_figure10}
+    {"skill-figure10": _skill_figure10, "skill-scale": _skill_scale}
 )
 """What can be made anew, by name."""
