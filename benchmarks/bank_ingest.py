@@ -16,7 +16,6 @@ with the disk as busy as it was. Writes benchmarks/results/bank_ingest.json.
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -122,13 +121,19 @@ def opening(folder: Path) -> dict:
     return json.loads(ended.stdout)
 
 
+def memory() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def opened(folder: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory()
     begun, busy, queued = time.perf_counter(), time.process_time(), waited()
     with Bank(folder) as bank:
         seconds, busy = time.perf_counter() - begun, time.process_time() - busy
         queued = waited() - queued
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        after = memory()
         begun = time.perf_counter()
         current = len(bank.modules())
         print(
@@ -138,7 +143,7 @@ def opened(folder: Path) -> None:
                     "seconds": round(seconds, 2),
                     "own_core_s": round(seconds - queued, 2),
                     "processor_s": round(busy, 2),
-                    "grown_mb": round((after - before) / 1024, 1),
+                    "grown_mb": round((after - before) / 1e6, 1),
                     "listing_s": round(time.perf_counter() - begun, 3),
                     "current": current,
                 }

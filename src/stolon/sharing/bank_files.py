@@ -187,7 +187,7 @@ class BankFiles:
 
 def _listed(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(folder.iterdir(), key=lambda path: path.name)  # names compare faster than paths
     except (FileNotFoundError, NotADirectoryError):
         return []
 

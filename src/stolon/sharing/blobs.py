@@ -11,6 +11,7 @@ Source:
     validator: the design's section 2.1.
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -136,9 +137,15 @@ def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
 
 def _header(found: Layout) -> tuple[bytes, int]:
     """The header's bytes, and how many bytes come after it."""
+    return _header_of(tuple((name, *found[name]) for name in _order(found)))
+
+
+@functools.lru_cache(
+    maxsize=64
+)  # the modules of a bank have a few layouts, and each is asked for several times
+def _header_of(ordered: tuple[tuple[str, str, tuple[int, ...]], ...]) -> tuple[bytes, int]:
     entries, start = {}, 0
-    for name in _order(found):
-        dtype, shape = found[name]
+    for name, dtype, shape in ordered:
         end = start + _bytes(dtype, shape)
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
         start = end
