@@ -142,11 +142,9 @@ class Answering:
         mapped = mapper.map(found)
         labels = torch.full((len(x),), UNKNOWN)
         confidence = torch.zeros(len(x))  # stays 0 where unknown: no answer is given there
-        for index, task in enumerate(mapper.tasks):
+        for index in mapped.tasks[mapped.known].unique().tolist():  # of thousands of tasks a few are there
             rows = (mapped.tasks == index).nonzero().squeeze(1)
-            if not len(rows):
-                continue
-            own = self._knowledge[task]
+            own = self._knowledge[mapper.tasks[index]]
             group = found[rows]
             if len(own.biases):
                 group = features(self._memo, x[rows], own.biases)

@@ -285,7 +285,9 @@ def _reproduce(sub: ArgumentParser) -> None:
         "--tasks", type=PositiveInt | None, default=None, help="how many in all (default: by the scale)"
     )
     sub.add_argument("--root", type=str | None, default=None, help="a folder with datasets/ and backbones/")
-    sub.add_argument("--out", type=str, default="results", help="where results and report go")
+    sub.add_argument(
+        "--out", type=str | None, default=None, help="where results and report go (default: reproduce/TABLE)"
+    )
     sub.add_argument("--seed", type=NonNegativeInt, default=0)
     sub.add_argument("--in-process", action="store_true", help="all agents in this process, not one each")
 
