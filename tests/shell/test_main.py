@@ -20,7 +20,19 @@ from stolon.shell.main import parser
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_text()
 COMMAND = Path(sysconfig.get_path("scripts")) / "stolon"
 COMMANDS = (
-    *("init", "learn", "classify", "tasks", "forget", "agent", "peers", "trust", "export", "import", "inspect"),
+    *(
+        "init",
+        "learn",
+        "classify",
+        "tasks",
+        "forget",
+        "agent",
+        "peers",
+        "trust",
+        "export",
+        "import",
+        "inspect",
+    ),
     *("run", "reproduce", "report", "demo"),
 )
 
