@@ -198,10 +198,14 @@ def test_an_error_of_the_bank_refuses_the_module_and_not_the_others(start, caplo
     bad = max(theirs.envelopes.values())
     network = MemoryNetwork()
     start(0, theirs, network.link())
-    start(1, mine, network.link())
+    fetching = start(1, mine, network.link())._exchange._fetching
     until(lambda: str(error) in caplog.text)
     if isinstance(error, KeyError):
         until(lambda: len(mine.ids()) == 2)
+        assert len(fetching.refused) == 1
+    else:  # perhaps there will be room: everything pauses, nothing is refused for good
+        until(lambda: fetching._full_until > 0)
+        assert not fetching.refused
 
 
 def test_refusals_are_taken_back_to_the_exchange(start):

@@ -1,7 +1,7 @@
 import hashlib
 
 from stolon.sharing.exchange.peers import Allowance, Peer
-from stolon.sharing.exchange.pulls import MAX_OPEN, Pulls
+from stolon.sharing.exchange.pulls import DOUBTFUL_PULLS, MAX_OPEN, Pulls
 from stolon.sharing.limits import PULLS, PULLS_PER_PEER
 
 ONE, TWO = "11" * 32, "22" * 32
@@ -32,6 +32,15 @@ def test_the_limits_hold_and_doubtful_peers_get_half_of_the_places():
     assert [one for one, _ in found].count(good) == PULLS_PER_PEER
     assert len(found) == PULLS
     assert all([one for one, _ in found].count(other) <= 1 for other in slow)
+
+
+def test_doubtful_peers_get_half_of_the_places_even_where_nobody_else_wants_them():
+    pulls = Pulls()
+    for number in range(1, 9):
+        slow = peer(number)
+        slow.failures = 2
+        pulls.note(slow, f"{number:064x}")
+    assert len(begun(pulls)) == DOUBTFUL_PULLS
 
 
 def test_one_peer_can_note_a_thousand():
@@ -121,10 +130,11 @@ def test_what_must_come_from_one_peer_stays_with_it_until_that_is_gone():
     pulls.end(pull)
     one.failures = 5  # the other one would be preferred
     assert begun(pulls) == [(one, ONE)]
+    for _ in range(3 + 6):  # half of it is there, and half of four times as much is borne
+        pulls.lost(pull, one, 3)
+        assert begun(pulls) == [(one, ONE)]
+        assert pull.buffer == b"12345"
     pulls.lost(pull, one, 3)
-    assert begun(pulls) == [(one, ONE)]
-    assert pull.buffer == b"12345"
-    pulls.leave_all(one)
     assert begun(pulls) == [(other, ONE)]
     assert pull.buffer == b""
 
