@@ -12,6 +12,7 @@ Writes benchmarks/results/partition.json.
 import argparse
 import random
 import tempfile
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Repeat:
         sides_differ: and the two did not agree with each other; without that nothing was tested.
         seconds: from the healing until all were equal; None where that never came.
         modules: that all hold in the end.
+        stall_s: the longest that this process, all proxies with it, was not given a processor meanwhile: on a machine
+            that others keep busy, seconds are not the agents' alone.
     """
 
     by: str
@@ -40,6 +43,7 @@ class Repeat:
     sides_differ: bool
     seconds: float | None
     modules: int
+    stall_s: float
 
     @property
     def holds(self) -> bool:
@@ -56,6 +60,7 @@ def split_and_heal(fleet: Fleet, rng: random.Random, *, by: str, split_s: float,
     sides = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
     cables = fleet.between(sides[0])
     before = len(fleet.added())
+    stalls = Stalls()
     for proxy in cables:
         (proxy.cut if by == "reset" else proxy.hold)()
     ends = time.monotonic() + split_s
@@ -73,7 +78,31 @@ def split_and_heal(fleet: Fleet, rng: random.Random, *, by: str, split_s: float,
         proxy.heal()
     seconds = fleet.until_equal(WAIT_S)
     all_added = len(fleet.added()) == before + 2 * modules
-    return Repeat(by, sides_equal, sides_differ and all_added, seconds, fleet.states()[0]["count"])
+    return Repeat(
+        by, sides_equal, sides_differ and all_added, seconds, fleet.states()[0]["count"], stalls.longest()
+    )
+
+
+class Stalls(threading.Thread):
+    """Notes how late a short sleep ends."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._longest = 0.0
+        self._is_over = False
+        self.start()
+
+    def run(self) -> None:
+        """Until :meth:`longest`."""
+        while not self._is_over:
+            began = time.monotonic()
+            time.sleep(0.05)
+            self._longest = max(self._longest, time.monotonic() - began - 0.05)
+
+    def longest(self) -> float:
+        """Seconds; ends the thread."""
+        self._is_over = True
+        return self._longest
 
 
 def main() -> None:
