@@ -28,7 +28,7 @@ from stolon.shell.logs import start_logging
 from stolon.shell.store_commands import place
 from stolon.shell.view import View
 from stolon.shell.web.app import make_app
-from stolon.shell.web.guard import LOCAL_HOSTS
+from stolon.shell.web.guard import ANY_ADDRESS, LOCAL_HOSTS
 from stolon.shell.web.limits import Limits
 from stolon.shell.web.server import serve
 
@@ -111,7 +111,8 @@ def _serve_control(stack: ExitStack, opened: Agent, jobs: Jobs, told: dict[str, 
 def _serve_page(
     stack: ExitStack, view: View, decoder: Decoder, page: tuple[str, int], *, anywhere: bool
 ) -> str:
-    hosts = {*LOCAL_HOSTS, page[0], *((socket.gethostname(),) if anywhere else ())}
+    hosts = {*LOCAL_HOSTS, page[0], *((socket.gethostname(), ANY_ADDRESS) if anywhere else ())}
+    decoder.start()  # so that the first picture need not wait for a process
     app = make_app(view, decoder, allowed_hosts=hosts)
     return stack.enter_context(serve(app, *page, anywhere=anywhere)).address
 
