@@ -196,7 +196,8 @@ def assemble(id_: str, found: Manifest, blobs: Mapping[str, bytes]) -> TaskModul
         if isinstance(read, Refused):
             return Refused(read.code, f"the file {file.role}: {read.detail}")
         tensors[file.role] = read
-    refused = METHODS[found.method].check(found, tensors)
+    method = METHODS[found.method]
+    refused = method.check_manifest(found) or method.check(found, tensors)
     if refused is not None:
         return refused
     return TaskModule(
@@ -222,7 +223,8 @@ def assemble(id_: str, found: Manifest, blobs: Mapping[str, bytes]) -> TaskModul
 def recognise(envelope: bytes) -> tuple[str, Manifest | None] | Refused:
     """The id and, of a module, the manifest of an envelope that was accepted once and lies on a disk.
 
-    Checked as far as can be without a trust list: whoever signed it, the signatures must be right.
+    Checked as far as can be without a trust list: whoever signed it, the signatures must be right. The method's
+    own checks are made when the module is used (:func:`assemble`).
     """
     opened = open_envelope(envelope)
     if isinstance(opened, Refused):
@@ -268,7 +270,7 @@ def _judge_module(opened: Envelope, trust: Trust, backbone: str | None, held: He
     if isinstance(found, Refused):
         return found
     id_ = payload_id(opened.payload)
-    refused = _unwelcome(id_, found, trust, backbone, held)
+    refused = METHODS[found.method].check_manifest(found) or _unwelcome(id_, found, trust, backbone, held)
     if refused is not None:
         return refused
     if held.is_revoked(id_, found.author):
@@ -286,7 +288,7 @@ def _signed_manifest(opened: Envelope) -> Manifest | Refused:
         return Refused(Code.AUTHOR_MISMATCH, f"it names {found.author} as its author; {signer} signed it")
     if found.method not in METHODS:
         return Refused(Code.UNSUPPORTED, f"this stolon knows no method {found.method!r}")
-    return METHODS[found.method].check_manifest(found) or found
+    return found
 
 
 def _unwelcome(id_: str, found: Manifest, trust: Trust, backbone: str | None, held: Held) -> Refused | None:
