@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from tests.shell.making import FRUIT, knowledge, single
 
-from stolon.shell import store_commands
 from stolon.shell.interrupt import gentle_interrupt
+from stolon.store import Store
 
 KILLS = 5
 
@@ -68,14 +68,14 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(warm, slow, empty, tmp
 
 def test_ctrl_c_at_the_very_end_of_a_task_does_not_begin_the_next(run, empty, made, monkeypatch):
     """The last epoch is over, the task's anchor is still to come: no epoch is left to look at the wish."""
-    whole = store_commands.Store.learn
+    whole = Store.learn
 
     def learn(self, task, *, seed=0):
         yield from whole(self, task, seed=seed)
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_commands.Store, "learn", learn)
+        patch.setattr(Store, "learn", learn)
         ended = run("learn", made / "fruit", made / "sky")
     assert ended.code == 130
     assert "fruit: learned" in ended.out

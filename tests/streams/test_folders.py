@@ -110,8 +110,8 @@ def test_a_file_changed_or_gone_after_inspection_is_refused(tmp_path):
 def test_reading_once_is_enough_for_memory(tmp_path, monkeypatch):
     path = whole_folder(tmp_path / "pets")
     reads = []
-    original = images._read
-    monkeypatch.setattr(images, "_read", lambda file: reads.append(file) or original(file))
+    original = images.read
+    monkeypatch.setattr(images, "read", lambda file: reads.append(file) or original(file))
     everything(folders.read_task(path, size=8).train)
     assert len(reads) == len(set(reads)) == 22
 
