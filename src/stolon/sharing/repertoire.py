@@ -147,9 +147,15 @@ class Repertoire:
                 reasons[id_] = declined[id_]
                 continue
             try:
-                knowledge[id_] = self._knowledge_of(id_)
+                own = self._knowledge_of(id_)
             except StoreError as error:
                 reasons[id_] = f"damaged: {error}"
+                continue
+            misfit = "" if id_ in self._known else lightweight.misfit(own, self._learner().backbone)
+            if misfit:  # signed over the right fingerprint, and of another network
+                reasons[id_] = misfit
+            else:
+                knowledge[id_] = own
         self._known = knowledge
         chosen = self._activate([entry for entry in entries if entry.stored.id in knowledge], names)
         reasons |= chosen.held
