@@ -9,7 +9,9 @@ import os
 import uuid
 from pathlib import Path
 
-from stolon.errors import StoreFullError
+import filelock
+
+from stolon.errors import StoreError, StoreFullError, StoreLockedError
 
 TEMPORARY = ".tmp-"
 """How the names of unfinished files begin; they may be deleted whenever nobody writes."""
@@ -70,3 +72,29 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(folder: Path, remedy: str = "") -> filelock.BaseFileLock:
+    """Make a folder, and take its writer's lock (``LOCK``), which any thread may let go of.
+
+    Args:
+        folder: what only one process may write to.
+        remedy: what else a person can do where the folder cannot be written to; ends the message.
+
+    Raises:
+        StoreLockedError: another process has it.
+        StoreError: the folder cannot be written to.
+    """
+    made = filelock.FileLock(folder / "LOCK", thread_local=False)  # an agent learns in a thread of its own
+    try:
+        make_folder(folder)
+        made.acquire(timeout=0)
+    except filelock.Timeout:
+        raise StoreLockedError(
+            f"{folder} is locked: another process is writing to it; wait for it to end, or stop it"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {folder}: {error.strerror or error}; check its permissions{remedy}"
+        ) from error
+    return made

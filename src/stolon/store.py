@@ -23,7 +23,6 @@ from stolon.errors import (
     BackboneMismatchError,
     SettingError,
     StoreDamagedError,
-    StoreError,
     StoreExistsError,
     StoreLockedError,
     StoreMissingError,
@@ -34,6 +33,8 @@ from stolon.light.lightweight import Lightweight
 from stolon.nets.backbone import Backbone, pretrained
 from stolon.records import Json, Record
 from stolon.tasks import Task
+
+_ELSEWHERE = ", or use another folder (STOLON_HOME)"
 
 SAVE_SHARE = 0.05
 """At most this share of the time goes into saving: an interval is 20 times what the last save took ..."""
@@ -68,7 +69,7 @@ class Store:
             BackboneMismatchError: there is one already, made with another.
             StoreFullError: the disk refused.
         """
-        lock = _acquire(folder)
+        lock = durable.lock(folder, _ELSEWHERE)
         try:
             _refuse_existing(folder, backbone)
             store = cls(folder, Lightweight(backbone, config or LightweightConfig()), lock)
@@ -102,7 +103,7 @@ class Store:
         """
         if not records.exists(folder / "backbone"):
             raise StoreMissingError(f"no store at {folder}; make one with `stolon init`, or set STOLON_HOME")
-        lock = _acquire(folder) if write else None
+        lock = durable.lock(folder, _ELSEWHERE) if write else None
         try:
             backbone = _open_backbone(folder, backbone)
             saved = records.load(folder / "knowledge", "store")
@@ -191,23 +192,6 @@ class Store:
                 took = saved - begun
             yield epoch
         self.save()
-
-
-def _acquire(folder: Path) -> filelock.BaseFileLock:
-    lock = filelock.FileLock(folder / "LOCK", thread_local=False)  # an agent learns in a thread of its own
-    try:
-        durable.make_folder(folder)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise StoreLockedError(
-            f"{folder} is locked: another process is writing to it; wait for it to end, or stop it"
-        ) from None
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {folder}: {error.strerror or error}; check its permissions, or use another folder "
-            "(STOLON_HOME)"
-        ) from error
-    return lock
 
 
 def _refuse_existing(folder: Path, backbone: Backbone) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Self, final
 
+from stolon import durable
 from stolon.errors import (
     StoreDamagedError,
     StoreError,
@@ -63,7 +64,7 @@ class Bank:
         self.folder = Path(folder)
         self._files = BankFiles(self.folder)
         self._guard = threading.RLock()
-        self._lock = bank_reading.lock(self.folder) if write else None
+        self._lock = durable.lock(self.folder) if write else None
         self._last_blob: tuple[str, bytes] = ("", b"")
         try:
             self._read({}, write=write)

@@ -1,15 +1,11 @@
-"""What is read of a bank's folder when it is opened: the lock, the trust list, every envelope."""
+"""What is read of a bank's folder when it is opened: the trust list, every envelope."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import filelock
-
-from stolon import durable
-from stolon.errors import StoreDamagedError, StoreError, StoreLockedError
+from stolon.errors import StoreDamagedError, StoreError
 from stolon.sharing import acceptance
 from stolon.sharing.bank_files import BankFiles, Kind
 from stolon.sharing.codes import Refused
@@ -17,28 +13,6 @@ from stolon.sharing.held import Known
 from stolon.sharing.trust import Trust, accept_trust
 
 KINDS: Final[tuple[Kind, ...]] = ("modules", "revocations")
-
-
-def lock(folder: Path) -> filelock.BaseFileLock:
-    """Make the folder, and its writer's lock, which any thread may let go of.
-
-    Raises:
-        StoreLockedError: another process has it.
-        StoreError: the folder cannot be written to.
-    """
-    made = filelock.FileLock(folder / "LOCK", thread_local=False)
-    try:
-        durable.make_folder(folder)
-        made.acquire(timeout=0)
-    except filelock.Timeout:
-        raise StoreLockedError(
-            f"{folder} is locked: another process is writing to it; wait for it to end, or stop it"
-        ) from None
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {folder}: {error.strerror or error}; check its permissions"
-        ) from error
-    return made
 
 
 @dataclass(frozen=True)
