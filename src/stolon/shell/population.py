@@ -1,6 +1,5 @@
 """A small population of agents on this machine, each a process of its own: ``stolon agent``, started and asked."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -171,9 +170,3 @@ def _stop(member: Member) -> None:
     except subprocess.TimeoutExpired:
         member.process.kill()
         member.process.wait()
-
-
-def last_words(member: Member) -> list[dict[str, Any]]:
-    """The lines of a member's log, as JSON objects."""
-    lines = (member.folder / "agent.log").read_text().splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]

@@ -140,10 +140,9 @@ class TaskMapper(ABC):
         Raises:
             DataError: not finite floats [B, D].
         """
-        x = self._prepare(features)
-        scores = self._best(self._parts(x))
+        scores, margins = self.nearness(features)
         task = scores.argmax(1)
-        known = self._margins(x, scores) >= 0
+        known = margins >= 0
         confidence = torch.softmax(scores / self._calibration.temperature, 1).gather(1, task[:, None])[:, 0]
         return Mapped(torch.where(known, task, -1), confidence, known)
 
