@@ -1,7 +1,9 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from sklearn.mixture import GaussianMixture
 
 from stolon.errors import DataError, SettingError
 from stolon.light import anchors
@@ -92,6 +94,19 @@ def test_clusters_far_apart_are_found():
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 1), (39, 1), (40, 2), (600, 25)])
 def test_small_tasks_have_fewer_components(n, k):
     assert len(anchors.fit_gaussian(features(n), replace(RAW_GAUSS, probes=0)).means) == k
+
+
+def test_a_floating_point_flag_of_the_linear_algebra_library_is_not_a_warning(monkeypatch):
+    fit = GaussianMixture.fit
+
+    def flagged(self, points):
+        np.float32("inf") - np.float32("inf")  # what OpenBLAS leaves behind on some processors
+        return fit(self, points)
+
+    with pytest.raises(RuntimeWarning):
+        flagged(GaussianMixture(), np.eye(3))
+    monkeypatch.setattr(GaussianMixture, "fit", flagged)
+    assert len(anchors.fit_gaussian(features(2)).means) == 1
 
 
 @pytest.mark.parametrize("n", [1, 3, 30])

@@ -198,7 +198,9 @@ def fit_gaussian(features: Tensor, config: GaussianConfig | None = None, seed: i
     # at the origin: scikit-learn's variances are differences of squares, which float32 would cancel
     middle = x.mean(0)
     x = x - middle
-    with warnings.catch_warnings():
+    # OpenBLAS raises the "invalid" flag for right results of very small products, on some processors and not
+    # always; a result that is really not a number is refused by check() below
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # Stopping at max_iter is a setting here, not a failure: any iterate is a mixture, and likelihood only
         # rises with each. k-means may also find fewer clusters than asked for among near-duplicates; EM
         # then keeps a component of the floor's variance, which the pooled covariance makes harmless.
