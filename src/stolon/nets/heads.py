@@ -4,15 +4,23 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from stolon.nets.initialisation import own_way
 from stolon.nets.registry import feature_count
 from stolon.randomness import seeded
 
 
 def new_head(net: nn.Module, input_shape: tuple[int, ...], classes: int, seed: int, task: str) -> nn.Linear:
-    """A fresh linear head on the net's features; its weights are a function of seed and task."""
+    """A fresh linear head on the net's features; its weights are a function of seed and task.
+
+    They are drawn by the net's own ``initialise`` where it has one, else by torch.
+    """
     features = feature_count(net, input_shape)
     with seeded(seed, "head", task):
-        return nn.Linear(features, classes)
+        head = nn.Linear(features, classes)
+        draw = own_way(net)
+        if draw is not None:
+            draw(head)
+    return head
 
 
 def load_head(tensors: Mapping[str, Tensor]) -> nn.Linear:

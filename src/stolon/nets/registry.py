@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from stolon.errors import SettingError, UnknownNameError
+from stolon.nets import plain
 from stolon.nets.convnets import digits_conv
 from stolon.nets.mlp import mlp
+from stolon.nets.resnet import resnet18
 from stolon.randomness import seeded
 
 _MLP = {"lenet-300-100": (300, 100), "fc-1024": (1024, 1024)}
-_NAMES = (*_MLP, "mlp-WIDTH-WIDTH...", "digits-conv", "timm:NAME")
+_NAMES = (*_MLP, "mlp-WIDTH-WIDTH...", "digits-conv", *plain.NAMES, "resnet18", "timm:NAME")
 
 
 def names() -> tuple[str, ...]:
@@ -41,6 +43,10 @@ def make(name: str, *, input_shape: tuple[int, ...] = (1, 28, 28), seed: int = 0
             return mlp(math.prod(input_shape), _widths(name))
         if name == "digits-conv":
             return digits_conv(input_shape)
+        if name in plain.NAMES:
+            return plain.plain(name, input_shape)
+        if name == "resnet18":
+            return resnet18(input_shape)
         if name.startswith("timm:"):
             from stolon.nets.backbone import timm_model  # timm takes a second to import
 
@@ -61,7 +67,7 @@ def own(net: str | nn.Module) -> str | nn.Module:
         raise SettingError(f"net: expected a name or a module, found {type(net).__name__}")
     if net.startswith("mlp-"):
         _widths(net)
-    elif net not in (*_MLP, "digits-conv") and not net.startswith("timm:"):
+    elif net not in (*_MLP, "digits-conv", *plain.NAMES, "resnet18") and not net.startswith("timm:"):
         raise UnknownNameError("net", net, _NAMES)
     return net
 
