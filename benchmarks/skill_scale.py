@@ -106,7 +106,7 @@ def real(folder: Path) -> None:
     owner = torch.cat([torch.full((len(rows),), t) for t, rows in enumerate(x)])
     x = torch.cat(x)
     flat, two = GaussianMapper(anchors), TwoLevelMapper(anchors)
-    truth, found = flat.scores(x).argmax(1), two.scores(x).argmax(1)
+    truth, found = flat.scores(x).argmax(1), two.estimates(x).argmax(1)
     visited = two.visited(x).float()
     equal = float((truth == found).float().mean())
     right, proven = float((truth == owner).float().mean()), float(two.proven(x).float().mean())

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from stolon.errors import (
     TaskExistsError,
     TaskUnknownError,
 )
+from stolon.light import anchoring
 from stolon.light.config import LightweightConfig
+from stolon.light.mappers import TwoLevelMapper
 from stolon.links.memory import MemoryNetwork
 from stolon.nets.backbone import Backbone
 from stolon.sharing.trust import Author
@@ -151,6 +154,23 @@ class TestAlone:
                 reader.start()
         with pytest.raises(StoreLockedError):
             Agent(tmp_path / "a", backbone())
+
+    def test_an_agent_of_many_tasks_answers_and_tells_as_before(self, make, tmp_path, monkeypatch):
+        """Two levels in place of a flat mapper: tests/light/test_anchoring.py looks at what that changes."""
+        gaussian = replace(CONFIG, anchor="gmm", anchor_settings={"samples_per_component": 5})
+        with Agent.create(tmp_path / "a", backbone(), gaussian) as flat:
+            learn(flat, *(task(name, place) for name, place in PLACES.items()))
+            x = torch.cat(
+                [task(name, place).test.batch(torch.arange(20))[0] for name, place in PLACES.items()]
+            )
+            expected, confusion = flat.predict(x), flat.confusion()
+        monkeypatch.setattr(anchoring, "MANY", 2)
+        with Agent(tmp_path / "a", backbone()) as many:
+            found = many.predict(x)
+            assert isinstance(many._repertoire.now.answering.mapper, TwoLevelMapper)
+            assert (found.tasks, found.classes) == (expected.tasks, expected.classes)
+            torch.testing.assert_close(found.confidence, expected.confidence, rtol=0, atol=1e-3)
+            assert many.confusion() == confusion
 
 
 class TestFiles:

@@ -69,23 +69,30 @@ def test_nearly_all_answers_are_the_flat_mappers(both):
     assert float((two.visited(x) < 80).float().mean()) > 0.9  # or there would be nothing to see here
     expected, found = flat.map(x), two.map(x)
     assert float((expected.tasks == found.tasks).float().mean()) >= 0.995
-    assert float((flat.scores(x).argmax(1) == two.scores(x).argmax(1)).float().mean()) >= 0.995
+    assert float((flat.scores(x).argmax(1) == two.estimates(x).argmax(1)).float().mean()) >= 0.995
     assert float((expected.confidence - found.confidence).abs().max()) < 0.05
 
 
 def test_scores_of_visited_tasks_are_the_flat_mappers_and_no_other_wins(both):
     flat, two = both
     x = inputs()[::7]
-    scores, expected = two.scores(x), flat.scores(x)
+    scores, expected = two.estimates(x), flat.scores(x)
     right = torch.isclose(scores, expected, rtol=1e-4, atol=1e-3)
     assert bool(right.gather(1, scores.argmax(1, keepdim=True)).all())
     assert bool((right.sum(1) >= FIRST).all())
 
 
-def test_scores_of_everything_are_the_flat_mappers(both):
+def test_what_modules_are_judged_by_is_the_flat_mappers(both):
+    """Also where the answer was made without looking at all tasks, and for samples."""
     flat, two = both
     x = inputs()[::7]
-    torch.testing.assert_close(two.flat_scores(x), flat.scores(x), rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(two.estimates(x), two.scores(x), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(two.scores(x), flat.scores(x), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(two.nearness(x).scores, flat.nearness(x).scores, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(two.nearness(x).margins, flat.nearness(x).margins, rtol=1e-3, atol=1e-3)
+    assert torch.equal(two.samples.owner, flat.samples.owner)
+    torch.testing.assert_close(two.samples.scores, flat.samples.scores, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(two.samples.margins, flat.samples.margins, rtol=1e-3, atol=1e-3)
 
 
 def test_as_many_probes_as_there_are_give_the_flat_mappers_thresholds(anchors, both):
@@ -102,7 +109,7 @@ def test_too_few_probes_to_promise_anything_visit_everything():
     assert two.visited(x).unique().tolist() == [40]
     assert bool(two.proven(x).all())
     assert torch.equal(flat.map(x).tasks, two.map(x).tasks)
-    torch.testing.assert_close(flat.scores(x), two.scores(x), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(flat.scores(x), two.estimates(x), rtol=1e-4, atol=1e-3)
 
 
 def test_without_any_probe_everything_is_visited_and_known():
@@ -125,7 +132,7 @@ def test_misses_on_new_inputs_stay_below_what_is_promised(misses):
         anchors = many(seed=seed)
         flat, two = GaussianMapper(anchors, RAW), TwoLevelMapper(anchors, RAW, misses=misses)
         x = inputs(seed=seed)
-        found.append(float((flat.scores(x).argmax(1) != two.scores(x).argmax(1)).float().mean()))
+        found.append(float((flat.scores(x).argmax(1) != two.estimates(x).argmax(1)).float().mean()))
     assert sum(found) / len(found) <= misses
 
 
@@ -133,7 +140,7 @@ def test_what_is_proven_is_the_flat_answer(both):
     flat, two = both
     x = torch.cat([inputs(), 100 * torch.randn(50, D, generator=torch.Generator().manual_seed(1))])
     proven = two.proven(x)
-    assert torch.equal(flat.scores(x[proven]).argmax(1), two.scores(x[proven]).argmax(1))
+    assert torch.equal(flat.scores(x[proven]).argmax(1), two.estimates(x[proven]).argmax(1))
 
 
 def test_where_tasks_are_far_apart_answers_are_proven_without_visiting_all():
@@ -155,16 +162,16 @@ def test_the_order_of_anchors_changes_no_bit(rng):
     x = inputs(30)
     one, other = TwoLevelMapper(anchors, RAW), TwoLevelMapper({n: anchors[n] for n in names}, RAW)
     assert one.tasks == other.tasks
-    for a, b in zip((*one.map(x), one.scores(x)), (*other.map(x), other.scores(x)), strict=True):
+    for a, b in zip((*one.map(x), one.estimates(x)), (*other.map(x), other.estimates(x)), strict=True):
         assert torch.equal(a, b)
 
 
 def test_an_input_is_answered_the_same_alone_and_among_others(both):
     _, two = both
     x = inputs()[::40]
-    together = two.scores(x)
+    together = two.estimates(x)
     for row, alone in zip(together, x, strict=True):
-        torch.testing.assert_close(two.scores(alone[None])[0], row, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(two.estimates(alone[None])[0], row, rtol=1e-4, atol=1e-3)
 
 
 def test_no_inputs_are_no_answers(both):
@@ -207,7 +214,17 @@ def test_probes_are_taken_from_all_tasks_in_turn(anchors):
 
 def test_more_tasks_than_samples_are_heard_at_equal_steps(anchors):
     owner = TwoLevelMapper(anchors, RAW, samples=20).samples.owner
-    assert owner.tolist() == list(range(0, 80, 4))
+    assert owner[:20].tolist() == list(range(0, 80, 4))
+    # a task of which nothing is seen could not be protected
+    assert owner.unique().tolist() == list(range(80))
+
+
+def test_a_task_that_brought_no_probes_shows_its_heaviest_component(anchors):
+    name = sorted(anchors)[3]
+    bare = anchors[name]._replace(probes=torch.zeros(0, D), weights=torch.tensor([0.1, 0.1, 0.5, 0.2, 0.1]))
+    two = TwoLevelMapper({**anchors, name: bare}, RAW)
+    shown = two.samples.scores[two.samples.owner == 3]
+    torch.testing.assert_close(shown, two.scores(bare.means[2:3]))
 
 
 # Refusals

@@ -226,9 +226,9 @@ def grow(count: int, geometry: Geometry, kind: Kind, *, inputs: int = 512, seed:
         flat_build_s = time.process_time() - begun
         scores = flat.scores
     else:
-        scores = two.flat_scores
+        scores = two.scores
     del anchors
-    ours = torch.cat([two.scores(part) for part in x.split(256)])
+    ours = torch.cat([two.estimates(part) for part in x.split(256)])
     theirs = torch.cat([scores(part) for part in x.split(256)])
     singles = x[:100].split(1)
     one_by_one = [_seconds(partial(two.map, part), 1) for part in singles]

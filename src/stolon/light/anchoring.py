@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
@@ -19,12 +19,18 @@ from stolon.light.anchors import (
     fit_mahalanobis_images,
     from_images,
 )
-from stolon.light.mappers import GaussianMapper, MahalanobisMapper, TaskMapper
+from stolon.light.mappers import GaussianMapper, MahalanobisMapper, TaskMapper, TwoLevelMapper
 from stolon.records import Json
 
 Anchor = GaussianAnchor | MahalanobisAnchor | ImageAnchor
 
 KINDS = ("mahalanobis", "mahalanobis-images", "gmm")
+
+MANY: Final = 2000
+"""Gaussian anchors that one flat mapper is made of at most: of 3,500 it takes 50 ms (docs/methods/sharing-costs.md)."""
+SCORES: Final = 2**26
+"""Most scores (samples x tasks) by which a mapper of more than that shows how it sees its tasks; at least one for each
+task: all 16 probes of compact modules at 2,000 tasks, 5 at 3,500."""
 
 
 @final
@@ -120,10 +126,10 @@ class Anchoring:
             features: the receiver's own features of images, for anchors that bring images.
         """
         if self._kind == "gmm":
-            return GaussianMapper(
-                {task: anchor for task, anchor in anchors.items() if isinstance(anchor, GaussianAnchor)},
-                self._gaussian,
-            )
+            some = {task: anchor for task, anchor in anchors.items() if isinstance(anchor, GaussianAnchor)}
+            if len(some) <= MANY or self._gaussian.covariance != "pooled":
+                return GaussianMapper(some, self._gaussian)
+            return TwoLevelMapper(some, self._gaussian, samples=max(len(some), SCORES // len(some)))
         seen = {
             task: self.read(anchor, features)
             for task, anchor in anchors.items()

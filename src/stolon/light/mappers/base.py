@@ -140,9 +140,10 @@ class TaskMapper(ABC):
         Raises:
             DataError: not finite floats [B, D].
         """
-        scores, margins = self.nearness(features)
+        x = self._prepare(features)
+        scores = self._decisive(x)
         task = scores.argmax(1)
-        known = margins >= 0
+        known = self._margins(x, scores) >= 0
         confidence = torch.softmax(scores / self._calibration.temperature, 1).gather(1, task[:, None])[:, 0]
         return Mapped(torch.where(known, task, -1), confidence, known)
 
@@ -161,6 +162,10 @@ class TaskMapper(ABC):
             DataError: not finite floats [B, D].
         """
         return self.nearness(features).margins
+
+    def _decisive(self, x: Tensor) -> Tensor:
+        """Scores [B, T] that name the nearest task; a mapper of thousands may only estimate those that lose."""
+        return self._best(self._parts(x))
 
     @final
     def _margins(self, x: Tensor, scores: Tensor) -> Tensor:

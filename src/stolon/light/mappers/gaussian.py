@@ -13,7 +13,7 @@ Source:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
@@ -48,18 +48,15 @@ class GaussianMapper(TaskMapper):
 
     def __init__(self, anchors: Mapping[str, GaussianAnchor], config: GaussianConfig | None = None) -> None:
         config = config or GaussianConfig()
-        checked = {name: a.check(unit=config.transform != "none") for name, a in anchors.items()}
-        self._names, self._dimensions = common({name: a.means for name, a in checked.items()})
+        self._names, self._dimensions, ordered = in_order(anchors, config)
         self._transform = config.transform
-        ordered = [checked[name] for name in self._names]
         means = torch.cat([a.means.double() for a in ordered])
-        weights = torch.cat([a.weights.double() / a.weights.double().sum() for a in ordered])
-        counts = torch.tensor([float(a.samples) for a in ordered], dtype=torch.float64, device=means.device)
+        weights = torch.cat([shares(a) for a in ordered])
         self._owner = torch.cat([torch.full((len(a.means),), t) for t, a in enumerate(ordered)]).to(
             means.device
         )
         variances = torch.cat([a.variances.double().expand_as(a.means) for a in ordered])
-        prior = _log_prior(config.prior, weights, counts[self._owner])
+        prior = log_priors(config.prior, ordered)
         # every task counts the same, whatever size it claims
         pooled = (weights @ variances) / len(ordered)
         self._densities: Parts | _Diagonal
@@ -122,10 +119,33 @@ class _Diagonal:
         return torch.addmm(torch.addmm(self._constants, x.square(), self._precisions), x, self._linear)
 
 
-def _log_prior(name: str, weights: Tensor, counts: Tensor) -> Tensor:
+def in_order(
+    anchors: Mapping[str, GaussianAnchor], config: GaussianConfig
+) -> tuple[tuple[str, ...], int, list[GaussianAnchor]]:
+    """Task names, sorted, the dimensions that all share, and the anchors in that order, checked.
+
+    Raises:
+        DataError: no anchor, one that is not what it should be, or of other dimensions than the rest.
+        TaskError: a name is no task's name.
+    """
+    checked = {name: a.check(unit=config.transform != "none") for name, a in anchors.items()}
+    names, dimensions = common({name: a.means for name, a in checked.items()})
+    return names, dimensions, [checked[name] for name in names]
+
+
+def shares(anchor: GaussianAnchor) -> Tensor:
+    """Weights of a task's components [K], float64, summing to 1."""
+    weights = anchor.weights.double()
+    return weights / weights.sum()
+
+
+def log_priors(name: str, ordered: Sequence[GaussianAnchor]) -> Tensor:
+    """Log prior of every component of all tasks [K], float64; ``name`` as in the configuration."""
+    share = torch.cat([shares(a) for a in ordered])
     if name == "none":
-        return torch.zeros_like(weights)
+        return torch.zeros_like(share)
+    if name == "counts":
+        share *= torch.cat([a.samples.double().expand(len(a.means)) for a in ordered])
     # a component of no weight has nothing: minus infinity would be right, but then minus infinity less
     # minus infinity is NaN in a posterior; the smallest positive number loses as surely
-    share = weights if name == "weights" else weights * counts
     return (share / share.sum()).clamp(min=1e-300).log()

@@ -38,9 +38,8 @@ from stolon import settings
 from stolon.errors import SettingError
 from stolon.light.anchors.gaussian import GaussianAnchor, GaussianConfig
 from stolon.light.mappers import covariance
-from stolon.light.mappers.base import Parts, Samples, TaskMapper, common
-from stolon.light.mappers.calibration import calibrate
-from stolon.light.mappers.gaussian import GaussianMapper
+from stolon.light.mappers.base import Parts, TaskMapper
+from stolon.light.mappers.gaussian import GaussianMapper, in_order, log_priors, shares
 from stolon.light.mappers.mahalanobis import MahalanobisMapper
 
 MISSES: Final = 0.002
@@ -50,7 +49,8 @@ SAMPLES: Final = 2048
 FIRST: Final = 16
 """Tasks that are visited before anything is known of the best score."""
 
-_CHUNK = 200  # tasks that are whitened, or compared with all samples, at once
+_CHUNK = 200  # tasks that are whitened, or compared with inputs, at once
+_ROWS = 4096  # inputs that are compared with them
 
 
 class _Levels(NamedTuple):
@@ -79,16 +79,18 @@ class _Levels(NamedTuple):
 class TwoLevelMapper(TaskMapper):
     """A task mapper for thousands of tasks: the flat one's answers, at a fraction of its work.
 
-    Scores of tasks that were not visited are their estimates, lowered where needed so that none beats the best
-    that was found; confidences differ from the flat mapper's by what that is off.
+    Only :meth:`map` goes by two levels. There scores of tasks that were not visited are their estimates, lowered where
+    needed so that none beats the best that was found; confidences differ from the flat mapper's by what that is
+    off. :meth:`scores`, :meth:`nearness` and :attr:`samples`, by which modules are judged, are the flat mapper's:
+    an estimate could make a task look untouched that is taken from, or the other way round.
 
     Args:
         anchors: Gaussian, by task name; in any order.
         config: the settings that they were fitted with, ``covariance="pooled"``; ``None``: the defaults.
         misses: largest share of inputs like the probes that may get another task than by the flat mapper,
             above 0 and below 1.
-        samples: most probes to fit the levels and thresholds to, at least 1, taken from all tasks in turn; they are
-            all that :attr:`samples` has, however many more tasks there are.
+        samples: most probes to fit the levels and thresholds to, at least 1, taken from all tasks in turn. Beside
+            them :attr:`samples` has one of each task that none was taken of: the mean of its heaviest component.
 
     Raises:
         DataError: no anchor, one that is not what it should be, or of other dimensions than the rest.
@@ -117,12 +119,10 @@ class TwoLevelMapper(TaskMapper):
         _check_misses(misses)
         if config.covariance != "pooled":
             raise SettingError(f"covariance: expected 'pooled' for two levels, found {config.covariance!r}")
-        checked = {name: a.check(unit=config.transform != "none") for name, a in anchors.items()}
-        names, dimensions = common({name: a.means for name, a in checked.items()})
-        ordered = [checked[name] for name in names]
-        self._names, self._dimensions, self._transform = names, dimensions, config.transform
-        self._owner = torch.arange(len(names))
-        prior = _log_priors(config.prior, ordered)
+        self._names, self._dimensions, ordered = in_order(anchors, config)
+        self._transform = config.transform
+        self._owner = torch.arange(len(ordered))
+        prior = log_priors(config.prior, ordered).float()
         self._middle, whiten = _whitening(ordered, config.spread)
         self._whiten = whiten.float()
         parts, first = _whitened(ordered, self._middle, whiten)
@@ -132,9 +132,8 @@ class TwoLevelMapper(TaskMapper):
         z = self._whitened(probes)
         self._levels, scores = _fit(parts, constants, first, z, misses)
         self._radii, self._tops = _extents(self._levels)
-        around = self._background(probes)
-        self._calibration = calibrate(scores, around, whose, config.unknown_quantile, config.temperature)
-        self._samples = Samples(whose, scores, self._inside(scores, around))
+        heaviest = torch.stack([a.means[a.weights.argmax()].float() for a in ordered])
+        self._calibrate(scores, self._background(probes), whose, heaviest, config)
 
     @classmethod
     def of(
@@ -179,8 +178,8 @@ class TwoLevelMapper(TaskMapper):
         return len(self._levels.parts)
 
     @torch.no_grad()
-    def flat_scores(self, features: Tensor) -> Tensor:
-        """Scores [B, T] with every part of every task looked at: what the flat mapper gives.
+    def estimates(self, features: Tensor) -> Tensor:
+        """What :meth:`map` goes by [B, T]: scores of the tasks that were visited, and estimates of the others.
 
         Args:
             features: raw features of the frozen backbone [B, D].
@@ -188,8 +187,7 @@ class TwoLevelMapper(TaskMapper):
         Raises:
             DataError: not finite floats [B, D].
         """
-        z = self._whitened(self._prepare(features))
-        return _flat(self._levels.parts, self._levels.constants, self._levels.first, z) - _half_square(z)
+        return self._decisive(self._prepare(features))
 
     @torch.no_grad()
     def visited(self, features: Tensor) -> Tensor:
@@ -224,6 +222,10 @@ class TwoLevelMapper(TaskMapper):
         return -self._whitened(x).square().sum(1) / 2
 
     def _parts(self, x: Tensor) -> Tensor:
+        z = self._whitened(x)
+        return _flat(self._levels.parts, self._levels.constants, self._levels.first, z) - _half_square(z)
+
+    def _decisive(self, x: Tensor) -> Tensor:
         z = self._whitened(x)
         return self._look(z)[0] - _half_square(z)
 
@@ -267,10 +269,7 @@ def _fit(
 ) -> tuple[_Levels, Tensor]:
     """The levels, and the flat scores [n, T] of the whitened samples [n, D] that they were fitted to."""
     middles = torch.stack([parts[a:b].mean(0) for a, b in pairwise(first)])
-    scores = torch.cat(
-        [_best(torch.addmm(constants[a:b], z, parts[a:b].T), sizes) for a, b, sizes in _chunks(first)],
-        1,
-    )
+    scores = _flat(parts, constants, first, z)
     coarse = z @ middles.T
     gaps = scores - coarse
     half = gaps[::2]
@@ -287,8 +286,13 @@ def _fit(
 
 def _flat(parts: Tensor, constants: Tensor, first: tuple[int, ...], z: Tensor) -> Tensor:
     """The best score of every task [B, T], less the input's own square."""
-    blocks = [_best(torch.addmm(constants[a:b], z, parts[a:b].T), sizes) for a, b, sizes in _chunks(first)]
-    return torch.cat(blocks, 1)
+    found = z.new_empty(len(z), len(first) - 1)
+    for rows in torch.arange(len(z)).split(_ROWS):
+        blocks = [
+            _best(torch.addmm(constants[a:b], z[rows], parts[a:b].T), sizes) for a, b, sizes in _chunks(first)
+        ]
+        found[rows] = torch.cat(blocks, 1)
+    return found
 
 
 def _half_square(z: Tensor) -> Tensor:
@@ -325,7 +329,7 @@ def _whitening(ordered: Sequence[GaussianAnchor], spread: float) -> tuple[Tensor
     for begin in range(0, len(ordered), _CHUNK):
         some = ordered[begin : begin + _CHUNK]
         means = torch.cat([a.means.double() for a in some])
-        weights = [a.weights.double() / a.weights.double().sum() for a in some]
+        weights = [shares(a) for a in some]
         owner = torch.cat([torch.full((len(a.means),), t) for t, a in enumerate(some)])
         scatter, _ = covariance.scatter(means, torch.cat(weights), owner, len(some))
         between += len(some) * scatter
@@ -349,16 +353,6 @@ def _whitened(
     return parts, first
 
 
-def _log_priors(name: str, ordered: Sequence[GaussianAnchor]) -> Tensor:
-    """Log prior of every part [K], float32, as the flat mapper has it."""
-    weights = torch.cat([a.weights.double() / a.weights.double().sum() for a in ordered])
-    if name == "none":
-        return torch.zeros(len(weights))
-    if name == "counts":
-        weights *= torch.cat([a.samples.double().expand(len(a.means)) for a in ordered])
-    return (weights / weights.sum()).clamp(min=1e-300).log().float()
-
-
 def _probes(ordered: Sequence[GaussianAnchor], most: int) -> tuple[Tensor, Tensor]:
     """Up to so many probes [n, D], and their tasks [n]: one of every task, then a second, and so on."""
     counts = [len(a.probes) for a in ordered]
@@ -372,7 +366,7 @@ def _probes(ordered: Sequence[GaussianAnchor], most: int) -> tuple[Tensor, Tenso
     turns.sort(key=lambda pair: (pair[1], pair[0]))
     if not turns:
         return torch.zeros(0, ordered[0].means.shape[1]), torch.zeros(0, dtype=torch.int64)
-    probes = torch.stack([ordered[t].probes[turn] for turn, t in turns]).float()
+    probes = torch.stack([ordered[t].probes[turn].float() for turn, t in turns])
     return probes, torch.tensor([t for _, t in turns])
 
 
