@@ -133,6 +133,8 @@ def test_a_changed_word_is_refused_before_it_is_parsed(monkeypatch):
         (changed(keys=[5]), Code.BAD_TRUST, "of the form"),
         (changed(keys=[[]]), Code.MALFORMED, "nested deeper than 2"),
         (changed(schema=2), Code.UNSUPPORTED, "schema 1, found 2"),
+        (changed(schema=True), Code.UNSUPPORTED, "schema 1, found True"),
+        (changed(schema=1.0), Code.UNSUPPORTED, "schema 1, found 1.0"),
         (b"{}", Code.UNSUPPORTED, "schema 1, found None"),
         (b"[]", Code.BAD_TRUST, "an object of exactly"),
         (changed(more=1), Code.BAD_TRUST, "an object of exactly"),

@@ -273,6 +273,8 @@ def test_nothing_is_parsed_before_it_is_verified(monkeypatch):
         (FRESH.to_payload().replace(b'{"a', b'{"version":1,"a', 1), Code.MALFORMED, "'version' comes twice"),
         (changed(authors=[[[[]]]]), Code.MALFORMED, "nested deeper than 3"),
         (changed(schema=2), Code.UNSUPPORTED, "schema 1, found 2"),
+        (changed(schema=True), Code.UNSUPPORTED, "schema 1, found True"),
+        (changed(schema=1.0), Code.UNSUPPORTED, "schema 1, found 1.0"),
         (strict_json.dumps({}), Code.UNSUPPORTED, "schema 1, found None"),
         (b"[]", Code.BAD_TRUST, "an object of exactly"),
         (changed(extra=1), Code.BAD_TRUST, "an object of exactly"),

@@ -144,7 +144,7 @@ def parse(payload: bytes) -> Manifest | Refused:
         )
     try:
         document = strict_json.loads(payload, most=MAX_MANIFEST, depth=DEPTH, canonical=True)
-        if isinstance(document, dict) and not _is_schema(document.get("schema")):
+        if isinstance(document, dict) and not strict_json.is_integer(document.get("schema"), SCHEMA):
             return Refused(
                 Code.UNSUPPORTED,
                 f"this stolon reads manifests of schema {SCHEMA}, found {document.get('schema')!r:.40}",
@@ -192,10 +192,6 @@ def check_name(kind: str, name: str) -> None:
             f"the {kind} name {name!r} cannot be shared: accents are not composed (NFC); {remedy}, accents "
             "typed as one character"
         )
-
-
-def _is_schema(value: Json) -> bool:
-    return type(value) is int and value == SCHEMA  # not isinstance: True and 1.0 equal 1
 
 
 def _is_allowed(character: str) -> bool:

@@ -21,10 +21,8 @@ from stolon.sharing.envelope import (
     seal,
 )
 from stolon.sharing.keys import HEX, Key
-from stolon.sharing.limits import MAX_MANIFEST
-from stolon.sharing.trust import Trust
+from stolon.sharing.trust import SCHEMA, Trust, document
 
-SCHEMA: Final = 1
 _DEPTH: Final = 2
 
 Role = Literal["author", "root"]
@@ -112,15 +110,9 @@ def accept_revocation(data: bytes, trust: Trust) -> Revocation | Refused:
 
 def parse(payload: bytes) -> Revocation | Refused:
     """Read a revocation whose signatures are verified."""
-    try:
-        value = strict_json.loads(payload, most=MAX_MANIFEST, depth=_DEPTH, canonical=True)
-    except strict_json.JsonError as error:
-        return Refused(Code.MALFORMED, f"not a revocation: {error}")
-    if isinstance(value, dict) and value.get("schema") != SCHEMA:
-        return Refused(
-            Code.UNSUPPORTED,
-            f"expected a revocation of schema {SCHEMA}, found {str(value.get('schema'))[:40]}",
-        )
+    value = document("revocation", payload, _DEPTH)
+    if isinstance(value, Refused):
+        return value
     try:
         fields = strict_json.fields(value, "schema", "author", "role", "modules", "keys")
         made = Revocation(

@@ -130,6 +130,11 @@ def whole(value: Json, least: int, most: int) -> int:
     return value
 
 
+def is_integer(value: Json, expected: int) -> bool:
+    """Whether the value is that integer: true and 1.0 equal 1, and are other values all the same."""
+    return type(value) is int and value == expected
+
+
 def _check_depth(data: bytes, most: int) -> None:
     depth = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):

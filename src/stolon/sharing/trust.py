@@ -184,24 +184,28 @@ def accept_trust(data: bytes, current: Trust | None) -> Trust | Refused:
 
 def parse(payload: bytes) -> Trust | Refused:
     """Read a trust list whose signatures are verified, and check every rule that it must keep by itself."""
-    if len(payload) > MAX_MANIFEST:
-        return Refused(
-            Code.TOO_LARGE, f"a trust list has at most {MAX_MANIFEST:,} bytes, not {len(payload):,}"
-        )
-    try:
-        value = strict_json.loads(payload, most=MAX_MANIFEST, depth=_DEPTH, canonical=True)
-    except strict_json.JsonError as error:
-        return Refused(Code.MALFORMED, f"not a trust list: {error}")
-    if isinstance(value, dict) and value.get("schema") != SCHEMA:
-        return Refused(
-            Code.UNSUPPORTED,
-            f"expected a trust list of schema {SCHEMA}, found {str(value.get('schema'))[:40]}",
-        )
+    value = document("trust list", payload, _DEPTH)
+    if isinstance(value, Refused):
+        return value
     try:
         made = _shape(value)
     except strict_json.JsonError as error:
         return Refused(Code.BAD_TRUST, f"in the trust list: {error}")
     return _weak(made) or _broken_rule(made) or made
+
+
+def document(what: str, payload: bytes, depth: int) -> strict_json.Json | Refused:
+    """The JSON value of a payload of schema 1, or why it is none; what lies in it is not looked at."""
+    if len(payload) > MAX_MANIFEST:
+        return Refused(Code.TOO_LARGE, f"a {what} has at most {MAX_MANIFEST:,} bytes, not {len(payload):,}")
+    try:
+        value = strict_json.loads(payload, most=MAX_MANIFEST, depth=depth, canonical=True)
+    except strict_json.JsonError as error:
+        return Refused(Code.MALFORMED, f"not a {what}: {error}")
+    if isinstance(value, dict) and not strict_json.is_integer(value.get("schema"), SCHEMA):
+        found = str(value.get("schema"))[:40]
+        return Refused(Code.UNSUPPORTED, f"expected a {what} of schema {SCHEMA}, found {found}")
+    return value
 
 
 def _shape(value: strict_json.Json) -> Trust:
