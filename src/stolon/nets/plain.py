@@ -64,8 +64,9 @@ NAMES: Final = (*_LAYOUTS, "resnet18-plain")
 class PlainNet(nn.Sequential):
     """An ``nn.Sequential`` that draws its weights, and those of its heads, as the papers' code does."""
 
-    def initialise(self, module: nn.Module) -> None:
-        """Draw the weights of a module that belongs to this net."""
+    @staticmethod  # so that who keeps it does not keep the net
+    def initialise(module: nn.Module) -> None:
+        """Draw the weights of a module that belongs to such a net."""
         truncated_normal(module)
 
 
