@@ -21,6 +21,7 @@ from stolon.light.config import LightweightConfig
 from stolon.light.mappers import TwoLevelMapper
 from stolon.links.memory import MemoryNetwork
 from stolon.nets.backbone import Backbone
+from stolon.sharing import upkeep
 from stolon.sharing.trust import Author
 from stolon.tasks import Split, Task
 
@@ -327,6 +328,20 @@ class TestOnline:
         for index, row in enumerate(rows):
             assert sum(row) == pytest.approx(1)
             assert row[index] > 0.8
+
+    def test_what_rots_on_the_disk_of_a_running_agent_is_fetched_again(self, make, monkeypatch):
+        monkeypatch.setattr(upkeep, "PAUSE_S", 0.02)
+        network = MemoryNetwork()
+        one, two = make("a", link=network.link()), make("b", link=network.link())
+        trusting(one, two)
+        learn(one, task("left", 0))
+        one.start()
+        two.start()
+        wait_for(lambda: two.tasks == ("left",))
+        path = next((two.bank.folder / "blobs").rglob("*/*"))
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        wait_for(lambda: path.exists() and path.read_bytes() == good and two.bank.ids() == one.bank.ids())
 
     def test_closing_ends_its_threads(self, make):
         before = {thread.name for thread in threading.enumerate()}

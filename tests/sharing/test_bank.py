@@ -425,7 +425,6 @@ def test_checking_finds_all_damage_at_once(bank, folder):
     ids = [bank.add(LEAVES), bank.add(FLOWERS), bank.revoke(revoke(ADA, "0" * 64))]
     assert bank.check() == ()
     sha = next(iter(module.split(FLOWERS)[1]))
-    bank._last_blob = ("", b"")
     flip(folder / "blobs" / sha[:2] / sha, 4)
     flip(folder / "revocations" / f"{ids[2]}.dsse", 4)
     assert bank.check() == tuple(sorted(ids[1:]))

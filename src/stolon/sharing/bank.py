@@ -170,10 +170,16 @@ class Bank:
         """Compare every byte with its hash; the ids of what was found damaged, and is now to be fetched again."""
         before = self.ids()
         for id_ in sorted(before):
-            self.envelope(id_)
-        for sha in sorted(self._contents.blobs()):
-            self.blob(sha)
+            self.check_one(id_)
         return tuple(sorted(before - self.ids()))
+
+    def check_one(self, id_: str) -> int:
+        """As :meth:`check`, of one module or revocation; the bytes read, 0 where it is not held."""
+        with self._guard:
+            read = len(self.envelope(id_) or b"")
+            for sha in self._contents.needed_by(id_):
+                read += len(self._read_blob(sha) or b"")
+            return read
 
     # Taking in
 
@@ -353,11 +359,14 @@ class Bank:
 
     def _blob(self, sha: str) -> bytes | None:
         if self._last_blob[0] != sha:  # the exchange asks for one in pieces
-            data = self._checked(self._files.blob_path(sha), sha, self._contents.users(sha), "a file")
+            data = self._read_blob(sha)
             if data is None:
                 return None
             self._last_blob = (sha, data)
         return self._last_blob[1]
+
+    def _read_blob(self, sha: str) -> bytes | None:
+        return self._checked(self._files.blob_path(sha), sha, self._contents.users(sha), "a file")
 
     def _checked(
         self, path: Path, sha: str, ids: Iterable[str], what: str, *, is_envelope: bool = False

@@ -132,9 +132,11 @@ class Contents:
         """The modules that need a blob."""
         return frozenset(self._uses.get(sha, ()))
 
-    def blobs(self) -> frozenset[str]:
-        """All blobs that are needed."""
-        return frozenset(self._uses)
+    def needed_by(self, id_: str) -> tuple[str, ...]:
+        """The blobs that a module needs; none of one that its author took back, or that is not held."""
+        if id_ not in self.held.ids:
+            return ()
+        return tuple(file.sha256 for file in _blobs(self.known[id_]) if id_ in self.users(file.sha256))
 
     def _is_dormant(self, id_: str, one: Known) -> bool:
         """Whether a module is kept on the disk although its author is not listed: nobody revoked it."""

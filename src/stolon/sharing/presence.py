@@ -15,13 +15,14 @@ from stolon.sharing.exchange.engine import Exchange
 from stolon.sharing.exchange.ports import ExchangeSettings, Link, Offer, PeerState, Traffic
 from stolon.sharing.holdings import BankHoldings
 from stolon.sharing.limits import MAX_OFFERS
+from stolon.sharing.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
 
 @final
 class Presence:
-    """What runs while an agent is online: two threads, the exchange's and one that decides what to answer from.
+    """What runs while an agent is online: the exchange's thread, one that decides what to answer from, and upkeep's.
 
     Args:
         me: the agent's public key.
@@ -57,6 +58,7 @@ class Presence:
             on_offer=self._offered,
             on_give_up=lambda _: on_lost(),
         )
+        self._upkeep = Upkeep(bank, self._driver.changed)
         self._refresh = refresh
         self._stale = threading.Event()
         self._is_closing = False
@@ -72,9 +74,11 @@ class Presence:
         """
         self._driver.start()
         self._refresher.start()
+        self._upkeep.start()
 
     def stop(self) -> None:
-        """Leave the network, and wait until both threads have ended."""
+        """Leave the network, and wait until all threads have ended."""
+        self._upkeep.stop()
         self._driver.stop()
         self._is_closing = True
         self._stale.set()
