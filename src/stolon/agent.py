@@ -2,8 +2,7 @@
 
 ::
 
-    STORE/key                  the agent's own Ed25519 key; whoever has it is this agent
-    STORE/bank/                signed modules, its own and others', and whom it trusts
+    STORE/key, STORE/bank/     who it is, signed modules, and whom it trusts (:mod:`stolon.sharing.identity`)
     STORE/gate/                how much others' modules may take from what is known, if not the default
     STORE/...                  what it learns with (:mod:`stolon.store`)
 
@@ -29,11 +28,9 @@ from stolon.light.config import LightweightConfig
 from stolon.nets.backbone import Backbone
 from stolon.outcomes import Prediction
 from stolon.records import Json
-from stolon.sharing import envelope, lightweight, manifest, module, revocation
+from stolon.sharing import identity, lightweight, manifest, module, revocation
 from stolon.sharing.activation import GateSettings
-from stolon.sharing.bank import Bank
 from stolon.sharing.exchange.ports import ExchangeSettings, Link, PeerState, Traffic
-from stolon.sharing.keys import Key
 from stolon.sharing.limits import MAX_VERSIONS
 from stolon.sharing.opinion import read_gate, write_gate
 from stolon.sharing.precision import Precision
@@ -43,8 +40,6 @@ from stolon.sharing.trust import Trust
 from stolon.store import Store
 from stolon.tasks import Task
 
-KEY: Final = "key"
-BANK: Final = "bank"
 DECLINED: Final = "declined by you"
 """Why a module is not answered from when its owner said so."""
 
@@ -85,7 +80,8 @@ class Agent:
         self.folder = Path(folder)
         self.store = Store.open(self.folder, write=write, backbone=backbone, **changes)
         try:
-            self._begin(write=write, gate=gate)
+            self.gate = gate or read_gate(self.folder)
+            self.key, self.bank = identity.opened(self.folder, write=write)
         except BaseException:
             self.store.__exit__()
             raise
@@ -109,18 +105,6 @@ class Agent:
                 self._publish(task)
             except TaskError as error:  # learned when names could still be anything
                 _log.warning("a task cannot be used", extra={"task": task, "reason": str(error)})
-
-    def _begin(self, *, write: bool, gate: GateSettings | None) -> None:
-        self.gate = gate or read_gate(self.folder)
-        path = self.folder / KEY
-        if write and not path.exists():  # a store from before there were agents
-            Key.generate().write(path)
-        self.key = Key.read(path) if path.exists() else Key.generate()
-        self.bank = Bank(self.folder / BANK, write=write)
-        if write and self.bank.trust is None:
-            self.bank.set_trust(
-                envelope.seal(envelope.TRUST, Trust.fresh(self.key.public).to_payload(), self.key)
-            )
 
     @classmethod
     def create(
@@ -152,7 +136,7 @@ class Agent:
     @property
     def trust(self) -> Trust:
         """Whom it listens to; a store that was never opened for writing trusts only itself."""
-        return self.bank.trust or Trust.fresh(self.key.public)
+        return identity.trust_of(self.bank, self.key)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -324,8 +308,7 @@ class Agent:
             ModuleRefusedError: this agent's key is no root of the list, or the list is not newer.
             StoreFullError: the disk refused.
         """
-        data = envelope.seal(envelope.TRUST, trust.to_payload(), self.key)
-        self.bank.set_trust(data)
+        identity.set_trust(self.bank, self.key, trust)
         self.look_anew()
 
     def look_anew(self) -> None:

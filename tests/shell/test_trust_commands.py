@@ -8,7 +8,7 @@ import pytest
 from benchmarks.forged import make_module
 from tests.shell.making import content
 
-from stolon import agent, records
+from stolon import records
 from stolon.errors import (
     KeyFileError,
     ModuleRefusedError,
@@ -316,10 +316,6 @@ def test_what_a_killed_agent_left_is_passed_over(folder, own, capsys):
     (folder / ADDRESS).write_text(json.dumps({"pid": process, "port": 1, "token": "x"}))
     trust_commands.add(store=None, key=ADA.public, name="Ada")
     assert [author["name"] for author in shown(capsys)["authors"]] == ["me", "Ada"]
-
-
-def test_the_agent_looks_for_key_and_bank_in_the_same_places():
-    assert (trust_commands.KEY, trust_commands.BANK) == (agent.KEY, agent.BANK)
 
 
 def test_the_command_does_it(run, empty):

@@ -39,10 +39,10 @@ def import_(*, store: str | None, files: list[str]) -> int:
 
 def inspect(*, file: str, store: str | None, json: bool) -> int:
     """Say what a module file holds and whether its signature and files fit; nothing is taken in."""
-    from stolon.agent import BANK
     from stolon.places import home
     from stolon.sharing import inspection
     from stolon.sharing.bank import Bank
+    from stolon.sharing.identity import BANK
     from stolon.sharing.trust import Trust
 
     trust: Trust | None = None

@@ -26,21 +26,20 @@ if TYPE_CHECKING:
 SHORTEST: Final = 8
 """Characters that a key or an id may be abbreviated to: those of a fingerprint."""
 
-KEY: Final = "key"
-BANK: Final = "bank"
-
 Row = dict[str, Any]
 
 
 def show(*, store: str | None, json: bool) -> int:
     """List whom this agent takes modules from, and what was revoked; whole keys are in the JSON."""
+    from stolon.sharing.identity import trust_of
+
     folder = _place(store)
     remote = running(folder)
     if remote is not None:
         shown = remote.get("/trust")
     else:
         with _opened(folder, write=False) as (bank, own):
-            shown = rows(current(bank, own), own.public)
+            shown = rows(trust_of(bank, own), own.public)
     if json:
         print_json(shown)
         return exit_codes.OK
@@ -87,13 +86,6 @@ def revoke(*, store: str | None, what: str) -> int:
 # What is decided and done, without printing
 
 
-def current(bank: "Bank", own: "Key") -> "Trust":
-    """The trust list in use; a bank without one trusts only its owner."""
-    from stolon.sharing.trust import Trust
-
-    return bank.trust or Trust.fresh(own.public)
-
-
 def rows(trust: "Trust", own: str) -> Row:
     """The trust list as JSON values.
 
@@ -131,14 +123,15 @@ def change(bank: "Bank", own: "Key", asked: Mapping[str, str]) -> str:
         SettingError: there is no such key or module.
         StoreFullError: the disk refused; nothing was changed.
     """
+    from stolon.sharing.identity import set_trust, trust_of
     from stolon.sharing.revocation import revoke as revocation_of
     from stolon.sharing.trust import Author
 
-    trust = current(bank, own)
+    trust = trust_of(bank, own)
     if "add" in asked:
         key, name = asked["add"], asked["name"]
         old = trust.author(key) or Author(key, name)
-        _set(bank, own, trust.adding(Author(key, name, old.activate, old.modules, old.bytes)))
+        set_trust(bank, own, trust.adding(Author(key, name, old.activate, old.modules, old.bytes)))
         return f"takes modules from {name}, fingerprint {_fingerprint(key)}"
     keys, gone = [author.key for author in trust.authors], trust.revoked_keys | trust.revoked_modules
     what = _found(asked["revoke"], [*keys, *trust.roots, *gone, *bank.ids()])
@@ -146,12 +139,12 @@ def change(bank: "Bank", own: "Key", asked: Mapping[str, str]) -> str:
         return f"{what[:12]} was revoked already"
     module = _module(bank, what)
     if module is None:
-        _set(bank, own, trust.revoking(what))
+        set_trust(bank, own, trust.revoking(what))
         return f"revoked the key {_fingerprint(what)}; none of its modules is used any more"
     if module.author == own.public:
         bank.revoke(revocation_of(own, what))
         return f"took back {module.task} ({what[:12]}); every agent that hears of it drops it"
-    _set(bank, own, trust.revoking(what))
+    set_trust(bank, own, trust.revoking(what))
     return f"revoked {module.task} ({what[:12]}) by {_fingerprint(module.author)}; this agent does without it"
 
 
@@ -173,12 +166,6 @@ def _module(bank: "Bank", id_: str) -> "Manifest | None":
     if found is None or isinstance(found, Refused):
         raise SettingError(f"{id_} is itself a revocation, and lasts; give a key or a module's id")
     return found
-
-
-def _set(bank: "Bank", own: "Key", trust: "Trust") -> None:
-    from stolon.sharing.envelope import TRUST, seal
-
-    bank.set_trust(seal(TRUST, trust.to_payload(), own))
 
 
 def _found(what: str, known: list[str]) -> str:
@@ -212,16 +199,13 @@ def _carry_out(folder: Path, asked: Mapping[str, str]) -> str:
 def _opened(folder: Path, *, write: bool) -> Iterator[tuple["Bank", "Key"]]:
     """The bank and the agent's key; a store from before there were agents gets one."""
     from stolon import records
-    from stolon.sharing.bank import Bank
-    from stolon.sharing.keys import Key
+    from stolon.sharing import identity
 
     if not records.exists(folder / "backbone"):
         raise StoreMissingError(f"no store at {folder}; make one with `stolon init`, or set STOLON_HOME")
-    path = folder / KEY
-    with Bank(folder / BANK, write=write or not path.exists()) as bank:
-        if not path.exists():
-            Key.generate().write(path)
-        yield bank, Key.read(path)
+    own, bank = identity.opened(folder, write=write or not (folder / identity.KEY).exists())
+    with bank:
+        yield bank, own
 
 
 def _place(store: str | None) -> Path:
