@@ -21,6 +21,7 @@ from stolon.learner import Epoch
 from stolon.shell import rows, trust_commands
 from stolon.shell.jobs import Job, Jobs
 from stolon.shell.learning import input_size
+from stolon.shell.quiet import quiet_app
 from stolon.shell.remote import as_json
 
 MAX_BODY: Final = 2**28
@@ -43,7 +44,7 @@ def make_control(agent: Agent, jobs: Jobs, token: str, told: Mapping[str, Any]) 
         if not secrets.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, "expected the token of STORE/agent.json")
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(authorized)])
+    app = quiet_app(dependencies=[Depends(authorized)])
 
     @app.exception_handler(StolonError)
     def refused(_: Request, error: StolonError) -> JSONResponse:

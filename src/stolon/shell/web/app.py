@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from stolon.errors import ImageError, StolonError
 from stolon.shell.decoding import Decoder
+from stolon.shell.quiet import quiet_app
 from stolon.shell.web.drawing import PARTS, Drawing, seen_as
 from stolon.shell.web.facade import AgentView, Answer
 from stolon.shell.web.guard import LOCAL_HOSTS, Guard
@@ -30,8 +31,6 @@ _TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# Newer FastAPI can send traces away if the environment says so.
-_SILENT: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def make_app(
@@ -58,12 +57,8 @@ def make_app(
         HTTPException: _refused(drawing),
         RequestValidationError: _misaddressed,
     }
-    app = FastAPI(
+    app = quiet_app(
         title="stolon",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        telemetry=_SILENT,
         middleware=[Middleware(Guard, allowed_hosts=tuple(allowed_hosts))],
         exception_handlers=handlers,
     )
