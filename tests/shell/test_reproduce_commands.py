@@ -53,6 +53,25 @@ def test_by_default_all_four_variants_as_processes(ran):
     assert str(ran.folder).endswith("skill-figure10")
 
 
+def test_the_command_line_chooses_variants(ran, run, tmp_path):
+    options = ("--in-process", "--out", tmp_path, "--anchors", "mahalanobis", "gmm", "--biases", "with")
+    assert run("reproduce", "skill-figure10", *options).code == exit_codes.OK
+    assert (ran.config.anchors, ran.config.biases) == (("mahalanobis", "gmm"), (True,))
+    assert run("reproduce", "skill-figure10", "--out", tmp_path).code == exit_codes.OK
+    assert ran.config == skill.SkillConfig()
+    for wrong in (("--anchors", "trees"), ("--anchors",), ("--biases", "some")):
+        assert run("reproduce", "skill-figure10", *wrong).code == 2
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"anchors": ["gmm"]}, {"biases": "with"}, {"agents": 3}, {"root": "data"}, {"in_process": True}],
+)
+def test_an_option_of_no_use_to_a_table_is_refused(option):
+    with pytest.raises(SettingError, match="of no use to skill-scale"):
+        reproduce(table="skill-scale", **option)
+
+
 def test_agents_that_end_apart_are_a_failure(ran):
     ran.equal = False
     assert reproduce(table="skill-figure10") == exit_codes.FAILED

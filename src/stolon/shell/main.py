@@ -290,6 +290,20 @@ def _reproduce(sub: ArgumentParser) -> None:
     )
     sub.add_argument("--seed", type=NonNegativeInt, default=0)
     sub.add_argument("--in-process", action="store_true", help="all agents in this process, not one each")
+    sub.add_argument(
+        "--anchors",
+        nargs="+",
+        metavar="KIND",
+        choices=("gmm", "mahalanobis"),
+        default=None,
+        help="gmm, mahalanobis (default: both)",
+    )
+    sub.add_argument(
+        "--biases",
+        choices=("both", "with", "without"),
+        default="both",
+        help="variants with beneficial biases",
+    )
 
 
 def _run(sub: ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +28,7 @@ class Wanted:
         out: where results and report go.
         seed: of everything random.
         in_process: without processes of its own.
-        anchors: kinds of anchors.
+        anchors: kinds of anchors, None for all.
         biases: ``"both"``, ``"with"`` or ``"without"``.
     """
 
@@ -40,7 +40,7 @@ class Wanted:
     out: Path
     seed: int
     in_process: bool
-    anchors: tuple[str, ...]
+    anchors: tuple[str, ...] | None
     biases: str
 
 
@@ -54,7 +54,7 @@ def reproduce(
     out: str | None = None,
     seed: int = 0,
     in_process: bool = False,
-    anchors: tuple[str, ...] | None = None,
+    anchors: Sequence[str] | None = None,
     biases: str = "both",
 ) -> int:
     """Make a table anew; ends by naming its report.
@@ -76,7 +76,7 @@ def reproduce(
         out=Path(out or f"reproduce/{table}"),
         seed=seed,
         in_process=in_process,
-        anchors=anchors or ("gmm", "mahalanobis"),
+        anchors=None if anchors is None else tuple(anchors),
         biases=biases,
     )
     return TABLES[table](wanted, make_console())
@@ -92,7 +92,7 @@ def _skill_figure10(wanted: Wanted, console: Console) -> int:
         root=wanted.root,
         seed=wanted.seed,
         in_process=wanted.in_process,
-        anchors=wanted.anchors,
+        anchors=wanted.anchors or skill.ANCHORS,
         biases=BIASES[wanted.biases],
     )
     world, found = skill.run(config, wanted.out, lambda text: console.print(text, soft_wrap=True))
@@ -108,6 +108,11 @@ def _skill_figure10(wanted: Wanted, console: Console) -> int:
 def _skill_scale(wanted: Wanted, console: Console) -> int:
     from stolon.experiments import report, skill_scale
 
+    for name in ("agents", "root", "in_process", "anchors"):
+        if getattr(wanted, name):
+            raise SettingError(f"{name}: of no use to skill-scale, whose tasks are made up; leave it out")
+    if wanted.biases != "both":
+        raise SettingError("biases: of no use to skill-scale, whose tasks are made up; leave it out")
     most = {"quick": 100, "half": 1_000, "full": 10_000}.get(wanted.scale)
     if most is None:
         raise SettingError(f"scale: expected quick, half or full, found {wanted.scale!r}")
