@@ -17,11 +17,8 @@ benchmarks/results/bank_faults.json.
 
 import argparse
 import json
-import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,8 +29,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds its sibling as the tests do
 
-from benchmarks.disk_faults import ASKS_FOR_ROOM, CALLS, DONE, FULL, OTHER, CannotTraceError, missing
+from benchmarks import tracing
 from benchmarks.mutations import ADA, BEN, LISTED, ROOT, good, retold
+from benchmarks.tracing import ASKS_FOR_ROOM, CALLS, DONE, FULL
 
 from stolon import durable
 from stolon.errors import ModuleRefusedError, StoreError, StoreFullError
@@ -185,69 +183,35 @@ class Bench:
         log = self._root / "trace"
         ended = self._run(f"trace={CALLS}", log)
         assert (ended.status, ended.state, ended.litter) == (DONE, "new", 0), ended
-        names: Counter[str] = Counter()
-        found: list[Call] = []
-        for line in log.read_text().splitlines():
-            match = re.match(r"(\w+)\(", line)
-            if match is None:
-                continue
-            names[match[1]] += 1
-            if "BEGIN" in line:
-                found = []
-            elif "END" in line:
-                break
-            else:
-                found.append(Call(match[1], names[match[1]]))
-        return found
+        return [Call(name, n) for name, n, _ in tracing.calls(log)]
 
     def kill_at(self, call: Call) -> Ended:
         """Do it, and be killed before this call."""
-        return self._run(f"inject={call.name}:signal=SIGKILL:when={call.n}")
+        return self._run(tracing.killing(call.name, call.n))
 
     def fail_at(self, call: Call, error: str, *, always: bool) -> Ended:
         """Do it, while this call (and all later ones of its name, where it is ``always``) fails."""
-        return self._run(f"inject={call.name}:error={error}:when={call.n}{'+' * always}")
+        return self._run(tracing.failing(call.name, call.n, error, always=always))
 
     def _run(self, expression: str, log: Path | None = None) -> Ended:
         folder = self._root / "trial"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self._old, folder)
-        ready, say = os.pipe()
-        child = os.fork()
-        if child == 0:
-            status = OTHER
+
+        def prepared() -> Callable[[], int]:
+            bank = None if self.operation.opens else Bank(folder)
+            return lambda: done(bank)
+
+        def done(bank: Bank | None) -> int:
             try:
-                bank = None if self.operation.opens else Bank(folder)
-                os.write(say, b"x")
-                while _errno_of_readlink("BEGIN") != 18:  # EXDEV: the tracer is there
-                    time.sleep(0.001)
-                bank = bank or Bank(folder)
-                self.operation.do(bank)
-                status = DONE
+                self.operation.do(bank or Bank(folder))
             except StoreFullError:
-                status = FULL
+                return FULL
             except StoreError:
-                status = REFUSED
-            finally:
-                _errno_of_readlink("END")
-                os._exit(status)
-        os.read(ready, 1)
-        os.close(ready)
-        os.close(say)
-        tracer = subprocess.Popen(
-            [
-                *("strace", "-qq", "-p", str(child), "-o", str(log or os.devnull)),
-                *("-e", "inject=readlink:error=EXDEV", "-e", expression),
-            ],
-            stderr=subprocess.PIPE,
-        )
-        _, complaint = tracer.communicate()
-        if tracer.returncode and b"attach" in complaint:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            raise CannotTraceError(complaint.decode().strip())
-        _, status = os.waitpid(child, 0)
-        return self._looked_at(folder, os.waitstatus_to_exitcode(status))
+                return REFUSED
+            return DONE
+
+        return self._looked_at(folder, tracing.traced(prepared, expression, log))
 
     def _looked_at(self, folder: Path, status: int) -> Ended:
         state = self._state(folder)
@@ -353,15 +317,6 @@ class _Row:
         return told
 
 
-def _errno_of_readlink(path: str) -> int:
-    """A system call that a bank does not make, and by which the tracer is noticed."""
-    try:
-        Path(path).readlink()
-    except OSError as error:
-        return error.errno or 0
-    return 0
-
-
 def main() -> None:
     from benchmarks.results import write
 
@@ -370,8 +325,8 @@ def main() -> None:
     )
     parser.add_argument("--every", type=int, default=1, help="make every so-manieth call fail")
     options = parser.parse_args()
-    if missing():
-        raise SystemExit(missing())
+    if tracing.missing():
+        raise SystemExit(tracing.missing())
     rows, counts, begun = [], {}, time.monotonic()
     for operation in OPERATIONS:
         with tempfile.TemporaryDirectory(prefix="stolon-bank-faults-") as root:

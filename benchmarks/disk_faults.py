@@ -17,10 +17,8 @@ benchmarks/results/disk_faults.json.
 """
 
 import argparse
-import errno
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -28,18 +26,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ASKS_FOR_ROOM = {"write", "fsync", "openat", "mkdir", "rename", "close"}
-CALLS = "%file,%desc"  # system calls that take a path or a descriptor; others change nothing on a disk
-DONE, FULL, OTHER = 0, 6, 99
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds its sibling as the tests do
+
+from benchmarks import tracing
+from benchmarks.tracing import ASKS_FOR_ROOM, CALLS, DONE, FULL
+
 DISK = "4m"
-
-
-class CannotTraceError(RuntimeError):
-    """strace may not attach to processes here."""
 
 
 @dataclass(frozen=True)
@@ -105,29 +101,19 @@ class Bench:
         log = self.root / "trace"
         ended = self._save(f"trace={CALLS}", log)
         assert (ended.status, ended.knowledge, ended.litter) == (DONE, "new", 0), ended
-        names: Counter[str] = Counter()
         found, after_rename = [], False
-        for line in log.read_text().splitlines():
-            match = re.match(r"(\w+)\(", line)
-            if match is None:
-                continue
-            names[match[1]] += 1
-            if "BEGIN" in line:
-                found = []
-            elif "END" in line:
-                break
-            else:
-                found.append(Call(match[1], names[match[1]], after_rename))
-            after_rename |= match[1].startswith("rename") and "record.json" in line
+        for name, n, line in tracing.calls(log):
+            found.append(Call(name, n, after_rename))
+            after_rename |= name.startswith("rename") and "record.json" in line
         return found
 
     def kill_at(self, call: Call) -> Ended:
         """Save, and be killed before this call."""
-        return self._save(f"inject={call.name}:signal=SIGKILL:when={call.n}")
+        return self._save(tracing.killing(call.name, call.n))
 
     def fail_at(self, call: Call, error: str, *, always: bool) -> Ended:
         """Save, while this call (and all later ones of its name, where it is ``always``) fails."""
-        return self._save(f"inject={call.name}:error={error}:when={call.n}{'+' * always}")
+        return self._save(tracing.failing(call.name, call.n, error, always=always))
 
     def _save(self, expression: str, log: Path | None = None) -> Ended:
         import filelock
@@ -139,41 +125,22 @@ class Bench:
         folder = self.root / "trial"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self._old, folder)
-        ready, say = os.pipe()
-        child = os.fork()
-        if child == 0:
-            status = OTHER
+
+        def prepared() -> Callable[[], int]:
+            self.store.folder = folder
+            # A fork loses its parent's locks.
+            self.store._lock = filelock.FileLock(folder / "LOCK")
+            self.store._lock.acquire(timeout=0)
+            return saved
+
+        def saved() -> int:
             try:
-                self.store.folder = folder
-                # A fork loses its parent's locks.
-                self.store._lock = filelock.FileLock(folder / "LOCK")
-                self.store._lock.acquire(timeout=0)
-                os.write(say, b"x")
-                while _errno_of_readlink("BEGIN") != errno.EXDEV:  # no tracer yet
-                    time.sleep(0.001)
                 self.store.save()
-                status = DONE
             except StoreFullError:
-                status = FULL
-            finally:
-                _errno_of_readlink("END")
-                os._exit(status)
-        os.read(ready, 1)  # calls are counted from when the tracer comes: let it come to a child at rest
-        os.close(ready)
-        os.close(say)
-        tracer = subprocess.Popen(
-            [
-                *("strace", "-qq", "-p", str(child), "-o", str(log or os.devnull)),
-                *("-e", "inject=readlink:error=EXDEV", "-e", expression),
-            ],
-            stderr=subprocess.PIPE,
-        )
-        _, complaint = tracer.communicate()
-        if tracer.returncode and b"attach" in complaint:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            raise CannotTraceError(complaint.decode().strip())
-        _, status = os.waitpid(child, 0)
+                return FULL
+            return DONE
+
+        status = tracing.traced(prepared, expression, log)
         try:
             with Store.open(folder, backbone=self._backbone) as opened:
                 opens = opened.learner.tasks in (("first",), ("first", "second"))
@@ -190,7 +157,7 @@ class Bench:
         }
         present = [p for p in (folder / "knowledge").rglob("*") if p.is_file() and p.name != records.RECORD]
         litter = sum(path.stem not in wanted for path in present)
-        return Ended(os.waitstatus_to_exitcode(status), knowledge, opens, saves_again, litter)
+        return Ended(status, knowledge, opens, saves_again, litter)
 
     @staticmethod
     def _state(folder: Path) -> str:
@@ -283,15 +250,6 @@ class _Row:
 
 def _is_well(ended: Ended) -> bool:
     return ended.opens and ended.saves_again and ended.litter == 0
-
-
-def _errno_of_readlink(path: str) -> int:
-    """A system call that saving does not make, and by which the tracer is noticed."""
-    try:
-        Path(path).readlink()
-    except OSError as error:
-        return error.errno or 0
-    return 0
 
 
 # A full disk
@@ -413,13 +371,6 @@ def _folder(root: Path, count: int, seed: int) -> Path:
     return root
 
 
-def missing() -> str:
-    """Why the parts with strace cannot be run here; empty where they can."""
-    if not sys.platform.startswith("linux"):
-        return "strace is a tool of Linux"
-    return "" if shutil.which("strace") else "no strace here (apt-get install strace)"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -430,11 +381,11 @@ def main() -> None:
     if options.on_disk is not None:
         print(json.dumps(list(on_disk(options.on_disk, options.images))))
         return
-    from results import write
+    from benchmarks.results import write
 
     skipped, rows, begun = {}, [], time.monotonic()
-    if missing():
-        skipped["strace"] = missing()
+    if tracing.missing():
+        skipped["strace"] = tracing.missing()
     else:
         with tempfile.TemporaryDirectory(prefix="stolon-faults-") as root:
             bench = Bench(Path(root))

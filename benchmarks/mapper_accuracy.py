@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import sklearn
 import torch
+from feature_sets import NOT_FOLDERS, load
 from sklearn.metrics import roc_auc_score
 
-from stolon import randomness
 from stolon.light.anchors import (
     GaussianAnchor,
     GaussianConfig,
@@ -32,7 +32,6 @@ from stolon.light.anchors import (
 )
 from stolon.light.mappers import GaussianMapper, MahalanobisMapper
 
-NOT_FOLDERS = {"ArabicCharacters", "CIFAR100", "FashionMNIST", "KannadaMNIST", "MNIST", "NotMNIST"}
 MAHA, GAUSS = MahalanobisConfig(), GaussianConfig()
 OWN = replace(GAUSS, covariance="own", samples_per_component=1)
 VARIANTS = {
@@ -55,27 +54,6 @@ VARIANTS = {
 READING = {"spread", "task_weight", "shrinkage", "prior", "temperature", "unknown_quantile"}
 Config = MahalanobisConfig | GaussianConfig
 Anchor = MahalanobisAnchor | GaussianAnchor
-
-
-def load(folder: Path, seed: int) -> dict[str, dict[str, torch.Tensor]]:
-    """Every set, with an eighth of each class of its training part moved to validation."""
-    sets = {}
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as file:
-            part = {key: torch.from_numpy(file[key]) for key in file.files}
-        y = part["train_y"].long()
-        order = randomness.permutation(len(y), seed, "benchmark", path.stem)
-        order = order[y[order].argsort(stable=True)]
-        counts = y.bincount()
-        rank = torch.arange(len(y)) - (counts.cumsum(0) - counts)[y[order]]
-        val = rank < (counts[y[order]] / 8).round().clamp(min=1)
-        sets[path.stem] = {
-            "x": part["train_x"][order[~val]],
-            "y": y[order[~val]],
-            "val": part["train_x"][order[val]],
-            "test": part["test_x"],
-        }
-    return sets
 
 
 _FITTED: dict[str, Anchor] = {}

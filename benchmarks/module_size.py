@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from feature_sets import NOT_FOLDERS, load
 from results import write
 from torch.nn.functional import linear
 
@@ -31,7 +32,6 @@ from stolon.sharing.keys import Key
 from stolon.sharing.precision import PRECISIONS
 from stolon.sharing.task_module import TaskModule
 
-NOT_FOLDERS = {"ArabicCharacters", "CIFAR100", "FashionMNIST", "KannadaMNIST", "MNIST", "NotMNIST"}
 KINDS = ("gmm", "mahalanobis")
 PAPER_BYTES = 813_800
 KEY = Key(bytes(32))
@@ -58,29 +58,6 @@ def sizes(classes: int = 49, width: int = 2048, samples: int = 3000) -> dict:
     return found
 
 
-def load(folder: Path, seed: int) -> dict[str, dict[str, torch.Tensor]]:
-    """Every set, with an eighth of each class of its training part held out."""
-    sets = {}
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as file:
-            part = {key: torch.from_numpy(file[key]) for key in file.files}
-        y = part["train_y"].long()
-        order = randomness.permutation(len(y), seed, "benchmark", path.stem)
-        order = order[y[order].argsort(stable=True)]
-        counts = y.bincount()
-        rank = torch.arange(len(y)) - (counts.cumsum(0) - counts)[y[order]]
-        held = rank < (counts[y[order]] / 8).round().clamp(min=1)
-        sets[path.stem] = {
-            "x": part["train_x"][order[~held]],
-            "y": y[order[~held]],
-            "val_x": part["train_x"][order[held]],
-            "val_y": y[order[held]],
-            "test_x": part["test_x"],
-            "test_y": part["test_y"].long(),
-        }
-    return sets
-
-
 def head(task: str, part: dict[str, torch.Tensor], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A linear head, trained as :class:`stolon.light.task_run.TaskRun` does it."""
     config = LightweightConfig()
@@ -90,7 +67,7 @@ def head(task: str, part: dict[str, torch.Tensor], seed: int) -> tuple[torch.Ten
         {"weight": fresh.weight, "bias": fresh.bias},
         lambda own, indices, _: linear(part["x"][indices], own["weight"], own["bias"]),
         part["y"],
-        lambda own: _verdict(linear(part["val_x"], own["weight"], own["bias"]), part["val_y"]),
+        lambda own: _verdict(linear(part["val"], own["weight"], own["bias"]), part["val_y"]),
         Schedule(
             config.epochs,
             config.patience,
@@ -110,9 +87,9 @@ def answers(sets: dict, knowledge: dict[str, TaskKnowledge], anchoring: Anchorin
     rows = []
     for position, task in enumerate(mapper.tasks):
         part, own = sets[task], knowledge[task]
-        nearest = mapper.scores(part["test_x"]).argmax(1) == position
-        right = linear(part["test_x"], own.weight, own.bias).argmax(1) == part["test_y"]
-        unknown = mapper.map(part["test_x"]).tasks == -1
+        nearest = mapper.scores(part["test"]).argmax(1) == position
+        right = linear(part["test"], own.weight, own.bias).argmax(1) == part["test_y"]
+        unknown = mapper.map(part["test"]).tasks == -1
         rows.append([right, nearest, right & nearest, unknown])
     means = [float(np.mean([float(row[i].float().mean()) for row in rows])) for i in range(4)]
     return dict(zip(("head", "mapper", "joint", "unknown"), means, strict=True))
@@ -129,7 +106,7 @@ def measure(folder: Path, seeds: list[int]) -> list[dict]:
                 task: TaskKnowledge(
                     *heads[task],
                     torch.zeros(0),
-                    anchoring.fit(part["x"], part["y"], part["val_x"], seed, lambda indices: indices),
+                    anchoring.fit(part["x"], part["y"], part["val"], seed, lambda indices: indices),
                 )
                 for task, part in every.items()
             }

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from exchange_world import Stand, World, make
-from mapper_accuracy import load
+from feature_sets import load
 from results import write
 
 from stolon.experiments.skill_scale import Geometry, Traffic, grow

@@ -2,7 +2,7 @@
 
 import pytest
 from benchmarks import bank_faults
-from benchmarks.disk_faults import CannotTraceError, missing
+from benchmarks.tracing import CannotTraceError, missing
 
 
 @pytest.fixture(scope="module", params=bank_faults.OPERATIONS, ids=lambda operation: operation.name)
