@@ -24,6 +24,7 @@ from torch import Tensor
 from stolon.errors import StoreLockedError, TaskError, TaskUnknownError
 from stolon.evaluation import evaluate
 from stolon.learner import Epoch
+from stolon.light.answering import Answering
 from stolon.light.config import LightweightConfig
 from stolon.nets.backbone import Backbone
 from stolon.outcomes import Prediction
@@ -167,11 +168,19 @@ class Agent:
             TaskUnknownError: no such task, or nothing is known at all.
             DataError: these are no such inputs.
         """
-        now = self._repertoire.now
-        if now.answering is None:
+        return self.answering(task).predict(x, task)
+
+    def answering(self, task: str | None = None) -> Answering:
+        """What it answers from now: a value that later changes leave alone.
+
+        Raises:
+            TaskUnknownError: nothing is known at all; names the task that was asked for.
+        """
+        found = self._repertoire.now.answering
+        if found is None:
             which = "" if task is None else f"unknown task {task!r}: "
             raise TaskUnknownError(f"{which}no task was learned or received yet; learn one first")
-        return now.answering.predict(x, task)
+        return found
 
     # Learning and forgetting
 

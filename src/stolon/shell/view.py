@@ -13,6 +13,8 @@ from stolon.shell.jobs import Jobs
 from stolon.shell.learning import input_size
 from stolon.shell.web import facade
 
+LEAST: Final = 0.01
+"""Other classes of the task are told where they are at least so likely."""
 KINDS: Final = {
     "blob": "modules",
     "envelope": "their signatures",
@@ -125,8 +127,18 @@ class View:
 
     def classify(self, pixels: Tensor) -> facade.Answer:
         """Name one picture's task and class."""
-        answer = self._agent.predict(pixels)
+        answering = self._agent.answering()
+        answer = answering.predict(pixels)
         task, label = answer.tasks[0], answer.classes[0]
         if task is None or label is None:
             return facade.Answer(known=False)
-        return facade.Answer(known=True, task=task, label=label, confidence=float(answer.confidence[0]))
+        confidence = float(answer.confidence[0])
+        shares = answering.logits(pixels, task)[0].softmax(0)  # of remembered features, but for biases
+        shares *= confidence / shares[answer.labels[0]]
+        others = [
+            facade.Alternative(task, name, share)
+            for name, share in zip(answering.classes[task], shares.tolist(), strict=True)
+            if name != label and share >= LEAST
+        ]
+        others.sort(key=lambda other: -other.confidence)
+        return facade.Answer(known=True, task=task, label=label, confidence=confidence, alternatives=others)

@@ -208,7 +208,7 @@ class Answer:
         task: its name.
         label: the class's name.
         confidence: the probability that the agent gives its answer.
-        alternatives: other answers, the likeliest first; may be empty.
+        alternatives: other answers, such as other classes of the task, the likeliest first; may be empty.
     """
 
     known: bool
