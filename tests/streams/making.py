@@ -86,3 +86,26 @@ def cifar100(root: Path, *, per_class=4) -> Path:
         )
     (folder_ / "fine_label_names.txt").write_text("".join(f"name{i}\n" for i in range(100)) + "\n")
     return folder_
+
+
+def stl10(root: Path, *, per_class=4, test_per_class=2) -> Path:
+    folder_ = root / "stl10_binary"
+    folder_.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name, count in (("train", per_class), ("test", test_per_class)):
+        labels = random.permutation(np.repeat(np.arange(10), count)).astype(np.uint8)
+        (folder_ / f"{name}_X.bin").write_bytes(random.bytes(len(labels) * 3 * 96 * 96))
+        (folder_ / f"{name}_y.bin").write_bytes((labels + 1).tobytes())
+    (folder_ / "class_names.txt").write_text("".join(f"class{i}\n" for i in range(10)))
+    return folder_
+
+
+def domain(root: Path, classes, *, count=5, start=0) -> Path:
+    """A domain as Office-Home has it: CLASS/00001.jpg and so on; all images differ."""
+    number = start
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for index in range(1, count + 1):
+            (root / name / f"{index:05}.jpg").write_bytes(picture(number, size=(16, 12), format="JPEG"))
+            number += 1
+    return root

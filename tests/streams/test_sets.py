@@ -1,10 +1,7 @@
 """MNIST's file form, CIFAR and the digits, from tiny files in the published forms."""
 
-import functools
 import gzip
 import hashlib
-import http.server
-import threading
 import zipfile
 
 import numpy as np
@@ -165,31 +162,6 @@ def test_emnist_is_turned_upright_and_its_letters_begin_with_a(tmp_path):
     (task,) = streams.make("mnist", root=tmp_path, dataset="EMNIST-letters")
     assert task.classes[0] == "A"
     assert np.array_equal(everything(task.test)[0][0, 0].numpy(), images[0].T)
-
-
-@pytest.fixture
-def site(tmp_path):
-    """A web site of one's own, with the folder that it shows."""
-    handler = functools.partial(QuietHandler, directory=str(tmp_path / "site"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield tmp_path / "site", f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def offered():
-    import stolon._torchvision  # noqa: F401 - makes the next import possible beside a CPU build
-
-    # isort: split
-    from torchvision import datasets
-
-    return datasets
 
 
 def test_downloads_come_from_torchvisions_addresses_with_its_checksums(tmp_path, site, offered, monkeypatch):

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stolon.errors import DataError, SettingError
+from stolon.streams.noise import Disturbance
 from stolon.streams.parts import class_groups, part_sizes, per_class, stratified
 from stolon.streams.views import MappedSplit, PixelMap, Scale, relabelled
 from stolon.tasks import Split, to_float
@@ -68,6 +69,17 @@ def test_a_mapped_split_is_what_the_same_data_in_memory_would_be(pixels, scale):
             assert torch.equal(got, expected)
 
 
+def test_a_disturbance_comes_last_and_goes_by_the_row_of_the_set():
+    images = torch.cat([IMAGES, IMAGES[:, :1]], 1)
+    pixels, disturbance = PixelMap.permuted(30, 0, 1), Disturbance(0.1, 0.2, (2, 0, 1), key=5)
+    mapped = MappedSplit(images, ROWS, LABELS, pixels=pixels, disturbance=disturbance)
+    held = Split.of(disturbance(pixels(images[ROWS]), ROWS), LABELS)
+    assert mapped.digest() == held.digest()
+    assert mapped.digest() != Split.of(disturbance(pixels(images[ROWS]), torch.arange(40)), LABELS).digest()
+    for index in range(len(mapped)):
+        assert torch.equal(mapped.batch(torch.tensor([index]))[0], held.batch(torch.tensor([index]))[0])
+
+
 def test_an_empty_mapped_split_has_a_digest():
     nothing = torch.arange(0)
     split = MappedSplit(IMAGES, nothing, nothing)
@@ -128,3 +140,16 @@ def test_each_class_is_dealt_to_one_task_at_most(classes, tasks, each, seed):
 
 def test_labels_are_indices_into_the_classes_in_their_order():
     assert relabelled(torch.tensor([9, 2, 9]), [9, 2]).tolist() == [0, 1, 0]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(1, 6), st.integers(0, 9))
+def test_the_groups_of_a_seed_share_no_row_and_together_are_all(labels, limit, seed):
+    y = torch.tensor(labels)
+    rows = torch.arange(len(labels))
+    groups = [per_class(rows, y, limit, seed, "test", group=group) for group in range(80 // limit + 1)]
+    assert torch.cat(groups).sort().values.tolist() == rows.tolist()
+    for number, group in enumerate(groups):
+        for label in set(labels):
+            left = max(0, labels.count(label) - number * limit)
+            assert int((y[group] == label).sum()) == min(limit, left)
+    assert torch.equal(groups[0], per_class(rows, y, limit, seed, "test"))

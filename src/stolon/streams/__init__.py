@@ -23,6 +23,11 @@ _HOMES = {
     "idx": "stolon.streams.mnist:sets",
     "cifar10-split": "stolon.streams.cifar:split10",
     "cifar100-split": "stolon.streams.cifar:split100",
+    "cifar100-lasem": "stolon.streams.lasem:cifar100",
+    "stl10-lasem": "stolon.streams.stl:stl10",
+    "cifar10-stl": "stolon.streams.stl:cifar10",
+    "office-home-lasem": "stolon.streams.domains:office_home",
+    "pacs-office-home": "stolon.streams.domains:pacs",
     "folders": "stolon.streams.folders:make",
 }
 

@@ -80,7 +80,7 @@ def split10(
     counts(tasks, classes_per_task)
     options.choice("order", order, ("sequential", "seeded"))
     deal = Deal(seed, val_share, train_per_class, STANDARD if options.flag("normalize", normalize) else None)
-    data = _load10(options.root(root))
+    data = load10(options.root(root))
     groups = class_groups(len(data.classes), tasks, classes_per_task, order, seed)
     return _stream("cifar10-split", data, deal, groups)
 
@@ -126,7 +126,7 @@ def split100(
     else:
         groups = class_groups(100, tasks, classes_per_task, order, seed)
     deal = Deal(seed, val_share, train_per_class, STANDARD if options.flag("normalize", normalize) else None)
-    return _stream("cifar100-split", _load100(options.root(root)), deal, groups)
+    return _stream("cifar100-split", load100(options.root(root)), deal, groups)
 
 
 def _stream(name: str, data: Labelled, deal: Deal, groups: Sequence[Sequence[int]]) -> Stream:
@@ -135,7 +135,13 @@ def _stream(name: str, data: Labelled, deal: Deal, groups: Sequence[Sequence[int
     )
 
 
-def _load10(root: Path) -> Labelled:
+def load10(root: Path) -> Labelled:
+    """CIFAR-10 as published in binary form, or as a folder of images.
+
+    Raises:
+        DataMissingError: the files are not there.
+        DataError: the files are damaged.
+    """
     folder = root / "cifar-10-batches-bin"
     if folder.is_dir():
         paths = [folder / f"data_batch_{i}.bin" for i in range(1, 6)]
@@ -150,7 +156,13 @@ def _load10(root: Path) -> Labelled:
     raise _missing("CIFAR-10", "cifar-10-binary.tar.gz", root, [folder, images])
 
 
-def _load100(root: Path) -> Labelled:
+def load100(root: Path) -> Labelled:
+    """CIFAR-100 as published in binary form, or as arrays.
+
+    Raises:
+        DataMissingError: the files are not there.
+        DataError: the files are damaged.
+    """
     folder = root / "cifar-100-binary"
     if folder.is_dir():
         paths = [folder / name for name in ("train.bin", "test.bin", "fine_label_names.txt")]

@@ -1,12 +1,14 @@
-"""Downloads of the sets that torchvision offers in idx file form: its addresses, its checksums, its code.
+"""Downloads of the sets that torchvision offers in idx file form, and of STL-10: its addresses and checksums.
 
 Only the published archives are fetched; torchvision's own readers are not used, because they look for
 pickled copies first.
 """
 
 import shutil
+import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from stolon.streams import idx
 
 OFFERED = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST")
 """The sets that can be downloaded; EMNIST in all its parts."""
+
+STL10_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
+"""The files of STL-10 that are kept; its images without labels are not."""
 
 
 def fetch(root: Path, name: str) -> None:
@@ -53,6 +58,45 @@ def fetch(root: Path, name: str) -> None:
             f"{name}: expected to download it to {folder.absolute()}, found: {error}; check the network, or "
             "put the files there yourself"
         ) from error
+
+
+def fetch_stl10(root: Path) -> None:
+    """Fetch STL-10's labelled images into ``root/stl10_binary``, unless all are there.
+
+    Raises:
+        DataMissingError: they could not be had.
+    """
+    folder = root / "stl10_binary"
+    if any(all((place / name).is_file() for name in STL10_FILES) for place in (root, folder)):
+        return
+    import stolon._torchvision  # noqa: F401 - makes the next import possible beside a CPU build
+
+    # isort: split
+    from torchvision.datasets import STL10, utils
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as beside:
+            utils.download_url(STL10.url, beside, filename="stl10.tar.gz", md5=STL10.tgz_md5)
+            with tarfile.open(Path(beside, "stl10.tar.gz")) as archive:
+                for name in STL10_FILES:
+                    _unpack(archive, f"stl10_binary/{name}", Path(beside, name))
+            for name in STL10_FILES:
+                Path(beside, name).replace(folder / name)
+    except (OSError, RuntimeError, KeyError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise DataMissingError(
+            f"STL-10: expected to download it to {folder.absolute()}, found: {error}; check the network, or "
+            "put the files there yourself"
+        ) from error
+
+
+def _unpack(archive: tarfile.TarFile, name: str, path: Path) -> None:
+    """Write a member's content, and nothing else of it, to a place of our own."""
+    content = archive.extractfile(name)
+    if content is None:
+        raise OSError(f"{name} is no file in the archive")
+    with content, path.open("wb") as target:
+        shutil.copyfileobj(content, target)
 
 
 def _fetch_files(published: Any, folder: Path) -> None:  # noqa: ANN401 - a class of torchvision's

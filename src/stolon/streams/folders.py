@@ -8,27 +8,15 @@ Everything is read and decoded once, before anything is learned; what is wrong i
 kinds are listed in :mod:`stolon.streams.inspection`). What fits in memory is kept from that reading.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from stolon import randomness
-from stolon.errors import DataError, DataMissingError, DataProblemsError, ImageError, Problem, SettingError
+from stolon.errors import DataError, DataMissingError, DataProblemsError, Problem, SettingError
 from stolon.streams import images, inspection, options
-from stolon.streams.files import FileSplit
-from stolon.streams.parts import part_sizes
+from stolon.streams.reading import CHECK_SIZE, IN_MEMORY_BYTES, How, Reading, as_task, read, unread
 from stolon.tasks import Stream, Task
-
-IN_MEMORY_BYTES = 2**30
-"""How much decoded data is kept in memory: 7,000 images of 224 pixels, 85,000 of 64."""
-
-_CHECK_SIZE = 16  # when pixels are not kept, JPEGs are decoded at the smallest scale
 
 
 def read_task(
@@ -57,13 +45,13 @@ def read_task(
         DataProblemsError: anything is wrong with it; tells all of it.
         SettingError: a setting is out of its range.
     """
-    how = _How.checked(
+    how = How.checked(
         size, seed, shares=(val_share, test_share), workers=workers, limit_bytes=in_memory_limit_bytes
     )
-    reading = _read(_existing(path), how, in_memory_limit_bytes)
+    reading = read(_existing(path), how, in_memory_limit_bytes)
     if reading.problems:
         raise DataProblemsError(f"data set {images.printable(path)}", reading.problems)
-    return _task(reading, how)
+    return as_task(reading, how)
 
 
 def inspect(
@@ -80,8 +68,8 @@ def inspect(
     Raises:
         SettingError: a setting is out of its range.
     """
-    how = _How.checked(_CHECK_SIZE, 0, shares=(val_share, test_share), workers=workers, limit_bytes=0)
-    return _read(inspection.survey(path), how, 0).problems
+    how = How.checked(CHECK_SIZE, 0, shares=(val_share, test_share), workers=workers, limit_bytes=0)
+    return read(inspection.survey(path), how, 0).problems
 
 
 def check(path: str | Path, *, val_share: float = 0.1, test_share: float = 0.2, workers: int = 0) -> None:
@@ -137,62 +125,29 @@ def make(
         DataProblemsError: anything is wrong with any of them; tells all of it.
         SettingError: an option is out of its range.
     """
-    how = _How.checked(
+    how = How.checked(
         size, seed, shares=(val_share, test_share), workers=workers, limit_bytes=in_memory_limit_bytes
     )
     chosen = None if only is None else options.words("only", only)
     eager = options.flag("check_first", check_first)
     tree = options.root(root)
     surveys, problems = _surveys(tree, chosen)
-    readings: list[_Reading] = []
+    readings: list[Reading] = []
     left = in_memory_limit_bytes
     for survey in surveys:
-        reading = _read(survey, how, left) if eager else _unread(survey, how)
+        reading = read(survey, how, left) if eager else unread(survey, how)
         left -= 0 if reading.pixels is None else reading.pixels.nbytes
         problems += [replace(p, where=_within(survey, p.where)) for p in reading.problems]
         readings.append(reading)
     if problems:
         raise DataProblemsError(f"data sets in {images.printable(tree)}", problems)
     makers: list[Callable[[], Task]] = [
-        partial(_task, reading, how) if eager else partial(_later, reading.survey, how, in_memory_limit_bytes)
+        partial(as_task, reading, how)
+        if eager
+        else partial(_later, reading.survey, how, in_memory_limit_bytes)
         for reading in readings
     ]
     return Stream("folders", makers)
-
-
-@dataclass(frozen=True)
-class _How:
-    """Settings of a reading, checked."""
-
-    size: int
-    seed: int
-    val_share: float
-    test_share: float
-    workers: int
-
-    @staticmethod
-    def checked(
-        size: Any,  # noqa: ANN401 - options may be anything until they are checked
-        seed: Any,  # noqa: ANN401
-        *,
-        shares: tuple[Any, Any],
-        workers: Any,  # noqa: ANN401
-        limit_bytes: Any,  # noqa: ANN401
-    ) -> "_How":
-        images.check_size(size)
-        val, test = options.shares(*shares)
-        options.whole("in_memory_limit_bytes", limit_bytes, 0, 2**63)
-        return _How(size, options.seed(seed), val, test, options.whole("workers", workers, 0, 256))
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """A data set whose files have been read once."""
-
-    survey: inspection.Survey
-    contents: tuple[str, ...]
-    pixels: Tensor | None
-    problems: tuple[Problem, ...]
 
 
 def _existing(path: str | Path) -> inspection.Survey:
@@ -204,70 +159,11 @@ def _existing(path: str | Path) -> inspection.Survey:
     return inspection.survey(path)
 
 
-def _read(survey: inspection.Survey, how: _How, limit_bytes: int) -> _Reading:
-    """Read every file once; keep the pixels if they fit."""
-    fits = len(survey.paths) * 3 * how.size**2 <= limit_bytes
-    pixels = images.empty(len(survey.paths), how.size) if fits else None
-    size = how.size if fits else min(how.size, _CHECK_SIZE)
-    answers = images.read_many(survey.paths, size, out=pixels, workers=how.workers)
-    problems = inspection.judge(survey, answers, val_share=how.val_share, test_share=how.test_share)
-    contents = tuple(answer for answer in answers if not isinstance(answer, ImageError))
-    return _Reading(survey, contents, pixels, problems)
-
-
-def _unread(survey: inspection.Survey, how: _How) -> _Reading:
-    """Judge a data set by names and links alone, as if all files were different images."""
-    names = [str(path) for path in survey.paths]
-    problems = inspection.judge(survey, names, val_share=how.val_share, test_share=how.test_share)
-    return _Reading(survey, (), None, problems)
-
-
-def _later(survey: inspection.Survey, how: _How, limit_bytes: int) -> Task:
-    reading = _read(survey, how, limit_bytes)
+def _later(survey: inspection.Survey, how: How, limit_bytes: int) -> Task:
+    reading = read(survey, how, limit_bytes)
     if reading.problems:
         raise DataProblemsError(f"data set {images.printable(survey.root)}", reading.problems)
-    return _task(reading, how)
-
-
-def _task(reading: _Reading, how: _How) -> Task:
-    survey = reading.survey
-    labels = torch.tensor(survey.labels, dtype=torch.int64)
-    parts = _deal(reading, how)
-
-    def split(part: str) -> FileSplit:
-        rows = torch.tensor([i for i, own in enumerate(parts) if own == part], dtype=torch.int64)
-        return FileSplit(
-            survey.paths,
-            reading.contents,
-            rows,
-            labels[rows],
-            how.size,
-            pixels=reading.pixels,
-            workers=how.workers,
-        )
-
-    return Task(survey.name, survey.classes, split("train"), split("val"), split("test"))
-
-
-def _deal(reading: _Reading, how: _How) -> list[str]:
-    """The part of each file: the folder's own, or, for parts that it lacks, by seed and content."""
-    survey = reading.survey
-    parts = list(survey.parts)
-    val_share, test_share = inspection.missing_shares(survey.given, how.val_share, how.test_share)
-    copies: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, (part, label, content) in enumerate(zip(parts, survey.labels, reading.contents, strict=True)):
-        if part == "train":
-            copies[label][content].append(index)
-    for contents in copies.values():
-        # By content, so that two copies of a file never end in two parts.
-        order = sorted(contents, key=lambda content: (randomness.number(how.seed, "part", content), content))
-        sizes = part_sizes(len(order), (test_share, val_share))
-        assert sizes is not None  # inspection has reported classes that are too small
-        for part, chosen in (("test", order[: sizes[0]]), ("val", order[sizes[0] : sum(sizes)])):
-            for content in chosen:
-                for index in contents[content]:
-                    parts[index] = part
-    return parts
+    return as_task(reading, how)
 
 
 def _surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.Survey], list[Problem]]:

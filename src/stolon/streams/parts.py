@@ -63,7 +63,9 @@ def stratified(labels: Tensor, shares: Sequence[float], seed: int, *purpose: str
     )
 
 
-def per_class(rows: Tensor, labels: Tensor, limit: int, seed: int, *purpose: str | int) -> Tensor:
+def per_class(
+    rows: Tensor, labels: Tensor, limit: int, seed: int, *purpose: str | int, group: int = 0
+) -> Tensor:
     """At most ``limit`` rows of each class, chosen by the seed, in the rows' order.
 
     Args:
@@ -72,11 +74,20 @@ def per_class(rows: Tensor, labels: Tensor, limit: int, seed: int, *purpose: str
         limit: how many of each class.
         seed: all choices are a function of it and the purpose.
         purpose: what the choice is for.
+        group: which sample, from 0: the groups of one seed and purpose share no row, and later ones are
+            short, or empty, where a class has fewer than ``limit`` rows for each.
+
+    Example:
+        >>> rows, labels = torch.arange(6), torch.tensor([0, 0, 0, 0, 0, 0])
+        >>> samples = [per_class(rows, labels, 2, 0, "example", group=group) for group in range(3)]
+        >>> torch.cat(samples).sort().values
+        tensor([0, 1, 2, 3, 4, 5])
     """
     kept = []
     for label in torch.unique(labels[rows]).tolist():
         own = rows[labels[rows] == label]
-        kept.append(own[randomness.permutation(len(own), seed, *purpose, label)[:limit]])
+        order = randomness.permutation(len(own), seed, *purpose, label)
+        kept.append(own[order[group * limit : (group + 1) * limit]])
     return torch.cat(kept).sort().values if kept else rows
 
 

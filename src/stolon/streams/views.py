@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stolon import randomness
 from stolon.errors import DataError
+from stolon.streams.noise import Disturbance
 from stolon.tasks import Split, to_float
 
 _CHUNK = 4096  # rows hashed at a time
@@ -78,7 +79,7 @@ class PixelMap:
 @final
 @dataclass(frozen=True)
 class Scale:
-    """Standardisation with a set's usual figures, for values from 0 to 1.
+    """Standardisation with a set's usual figures, or those of some images, for values from 0 to 1.
 
     Attributes:
         mean: one per channel.
@@ -87,6 +88,22 @@ class Scale:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @staticmethod
+    def measured(images: Tensor) -> "Scale":
+        """The figures of images, uint8 or floats [N, C, H, W], over all their pixels.
+
+        A deviation is at least 1 / sqrt(pixels), as in TensorFlow's ``per_image_standardization`` and in
+        LASEM's code: a channel without contrast stays finite.
+
+        Raises:
+            DataError: there are no images.
+        """
+        if not images.numel():
+            raise DataError("expected images to measure mean and deviation of, found none")
+        values = to_float(images).double().transpose(0, 1).flatten(1)
+        std = values.std(1, correction=0).clamp(min=values.shape[1] ** -0.5)
+        return Scale(tuple(values.mean(1).tolist()), tuple(std.tolist()))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Standardise images [B, C, H, W]; the result is float32."""
@@ -107,6 +124,7 @@ class MappedSplit(Split):
         labels: class indices [M].
         pixels: how to map pixels, if at all.
         scale: how to standardise, if at all.
+        disturbance: noise and swapped channels, if any; made last.
 
     Raises:
         DataError: lengths differ, or a row does not exist.
@@ -120,6 +138,7 @@ class MappedSplit(Split):
         *,
         pixels: PixelMap | None = None,
         scale: Scale | None = None,
+        disturbance: Disturbance | None = None,
     ) -> None:
         if images.ndim != 4 or rows.ndim != 1 or rows.shape != labels.shape:
             raise DataError(
@@ -131,18 +150,21 @@ class MappedSplit(Split):
                 f"expected rows 0 to {len(images) - 1}, found {int(rows.min())} to {int(rows.max())}"
             )
         self._images, self._rows, self._labels = images, rows, labels.long()
-        self._pixels, self._scale = pixels, scale
+        self._pixels, self._scale, self._disturbance = pixels, scale, disturbance
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and labels at these indices: a gather of rows, one of pixels for each source."""
-        x = self._images[self._rows[indices]]
+        rows = self._rows[indices]
+        x = self._images[rows]
         if self._pixels is not None:
             x = self._pixels(x)
         if self._scale is not None:
             x = self._scale(x)
+        if self._disturbance is not None:
+            x = self._disturbance(x, rows)
         return x, self._labels[indices]
 
     @property
