@@ -6,6 +6,7 @@ from typing import Literal, Protocol, final
 import torch
 from torch import Tensor
 
+from stolon.errors import DataError
 from stolon.outcomes import Prediction
 from stolon.settings import at_least
 from stolon.tasks import Split, Task
@@ -54,9 +55,12 @@ def evaluate(
 
     Raises:
         TaskUnknownError: it does not know the task, or cannot infer tasks.
+        DataError: a regression task: it has no right or wrong (see :func:`determination`).
         SettingError: the batch size is below 1.
     """
     at_least("batch_size", batch_size, 1)
+    if task.is_regression:
+        raise DataError(f"task {task.name!r} predicts numbers; expected classes to be right or wrong about")
     split: Split = getattr(task, part)
     if not len(split):
         return None
@@ -70,3 +74,16 @@ def evaluate(
         right += int(hits.sum())
         tasks += answer.tasks
     return Evaluation(right / len(split), tuple(tasks))
+
+
+def determination(outputs: Tensor, targets: Tensor) -> float:
+    """The coefficient of determination R^2 of predictions [N, K]: 1 is perfect, 0 as good as the mean.
+
+    Example:
+        >>> targets = torch.tensor([[0.0], [1.0]])
+        >>> determination(targets, targets), determination(torch.full((2, 1), 0.5), targets)
+        (1.0, 0.0)
+    """
+    from sklearn.metrics import r2_score  # a second to import
+
+    return float(r2_score(targets.numpy(), outputs.numpy()))

@@ -53,6 +53,8 @@ class Learner(ABC):
 
     name: ClassVar[str]
     """The method's name in :mod:`stolon.learners`."""
+    regresses: ClassVar[bool] = False
+    """Whether it learns regression tasks too."""
 
     def __init__(self) -> None:
         self._classes: dict[str, tuple[str, ...]] = {}  # of the tasks learned, in order
@@ -81,6 +83,10 @@ class Learner(ABC):
         """
         if not len(task.train):
             raise DataError(f"task {task.name!r}: expected training data, found none")
+        if task.is_regression and not self.regresses:
+            raise DataError(
+                f"task {task.name!r}: expected classes, found numbers to predict; {self.name} learns no regression"
+            )
         recipe = self._recipe(task, seed)
         self._admit(recipe)
         return self._drive(task, seed, recipe)
@@ -88,6 +94,8 @@ class Learner(ABC):
     @abstractmethod
     def logits(self, x: Tensor, task: str) -> Tensor:
         """Scores [B, C] of inputs [B, ...] for a task that is known by name (or is being learned).
+
+        Of a regression task they are the predicted numbers [B, K].
 
         Raises:
             TaskUnknownError: no such task.
@@ -103,8 +111,11 @@ class Learner(ABC):
 
         Raises:
             TaskUnknownError: no such task, or this learner cannot infer it.
+            TaskError: a regression task's answers are no classes; ask :meth:`logits`.
         """
         if task is not None:
+            if self.recipe(task).get("regression"):
+                raise TaskError(f"task {task!r} predicts numbers, not classes; ask logits(x, {task!r})")
             confidence, labels = self.logits(x, task).softmax(1).max(1)
             classes = self.classes(task)
             return Prediction(
@@ -349,6 +360,7 @@ class Learner(ABC):
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
+            **({"regression": True} if task.is_regression else {}),
         }
 
 

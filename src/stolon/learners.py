@@ -15,6 +15,10 @@ _HOMES = {
     "finetune": "stolon.baselines.finetune:Finetune",
     "single-task": "stolon.baselines.single_task:SingleTask",
     "lightweight": "stolon.light.lightweight:Lightweight",
+    "static": "stolon.transfer.static:Static",
+    "lasem": "stolon.transfer.lasem:Lasem",
+    "brute-force": "stolon.transfer.brute_force:BruteForce",
+    "darts": "stolon.transfer.darts:Darts",
 }
 
 

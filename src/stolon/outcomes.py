@@ -1,7 +1,8 @@
 """What a learner gives: the steps of its learning, its answers, its size."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +20,9 @@ class Epoch:
         number: how many steps of this phase are done, from 1.
         total: how many there are at most.
         loss: mean training loss, where the phase has one.
-        val_accuracy: accuracy on the validation data, 0 to 1, where it was measured.
+        val_accuracy: accuracy on the validation data, 0 to 1, where it was measured; of regression tasks the
+            coefficient of determination, at most 1.
+        notes: what else the method has to say, as JSON values, such as the posterior over configurations.
     """
 
     task: str
@@ -28,6 +31,7 @@ class Epoch:
     total: int
     loss: float | None = None
     val_accuracy: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

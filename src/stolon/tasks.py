@@ -2,7 +2,7 @@
 
 Inputs are images as uint8 (0 to 255) or floats. Floats are used as they are by networks that train from
 scratch; frozen backbones with a pre-processing of their own expect floats between 0 and 1. Labels are
-class indices within the task, int64.
+class indices within the task, int64; of a regression task they are numbers, float32, one for each output.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ class Split(ABC):
 
     @abstractmethod
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs [B, ...] and labels int64 [B] at these int64 indices [B]."""
+        """Inputs [B, ...] and labels int64 [B] (regression: float32 [B, K]) at these int64 indices [B]."""
 
     @property
     @abstractmethod
     def labels(self) -> Tensor:
-        """All labels, int64 [N], without touching the inputs."""
+        """All labels, int64 [N] (regression: float32 [N, K]), without touching the inputs."""
 
     @property
     @abstractmethod
@@ -51,7 +51,7 @@ class Split(ABC):
 
     @staticmethod
     def of(x: Tensor, y: Tensor) -> "TensorSplit":
-        """A split held in memory: inputs [N, ...], labels [N].
+        """A split held in memory: inputs [N, ...], labels [N] or targets [N, K].
 
         Example:
             >>> split = Split.of(torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 0]))
@@ -67,25 +67,30 @@ class TensorSplit(Split):
 
     Args:
         x: inputs [N, ...], uint8 or floating point.
-        y: class indices [N], an integer type.
+        y: class indices [N], an integer type; for regression targets [N, K], floating point.
 
     Raises:
         DataError: lengths differ, or the types are not those above.
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
-        if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+        is_regression = y.is_floating_point() and y.ndim == 2
+        if x.ndim < 2 or not (y.ndim == 1 or is_regression) or len(x) != len(y):
             raise DataError(
-                f"expected inputs [N, ...] and labels [N], found {list(x.shape)} and {list(y.shape)}"
+                "expected inputs [N, ...] and labels [N] or floating point targets [N, K], found "
+                f"{list(x.shape)} and {list(y.shape)}"
             )
         if not (x.dtype == torch.uint8 or x.is_floating_point()):
             raise DataError(f"expected inputs as uint8 or floats, found {x.dtype}; convert them first")
-        if y.is_floating_point() or y.dtype == torch.bool:
-            raise DataError(f"expected labels as integers, found {y.dtype}; pass class indices")
-        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-            raise DataError("expected finite inputs, found NaN or infinity; clean the data first")
+        if (y.is_floating_point() and not is_regression) or y.dtype == torch.bool:
+            raise DataError(
+                f"expected labels as integers, found {y.dtype}; pass class indices, or targets [N, K] for regression"
+            )
+        for what, values in (("inputs", x), ("targets", y)):
+            if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                raise DataError(f"expected finite {what}, found NaN or infinity; clean the data first")
         self._x = x
-        self._y = y.long()
+        self._y = y.float() if is_regression else y.long()
 
     def __len__(self) -> int:
         return len(self._y)
@@ -101,7 +106,7 @@ class TensorSplit(Split):
 
     @property
     def labels(self) -> Tensor:
-        """All labels, int64 [N]."""
+        """All labels, int64 [N], or targets, float32 [N, K]."""
         return self._y
 
     @property
@@ -125,18 +130,19 @@ class TensorSplit(Split):
 @final
 @dataclass(frozen=True)
 class Task:
-    """One classification task.
+    """One classification or regression task.
 
     Attributes:
         name: what it is called; unique within a learner.
-        classes: the class names; label i means ``classes[i]``.
+        classes: the class names; label i means ``classes[i]``. Of a regression task: the names of its outputs.
         train: what is learned from.
         val: what choices are made on (best epoch, thresholds); may be empty.
         test: what is reported; may be empty.
 
     Raises:
         TaskError: the name or the classes are empty, too long or not unique.
-        DataError: a label has no class, or the splits' inputs differ in shape.
+        DataError: a label has no class, the targets are not one for each output, or the splits differ in shape or
+            kind.
     """
 
     name: str
@@ -154,18 +160,36 @@ class Task:
         for part in (self.train, self.val, self.test):
             if not len(part):
                 continue
-            low, high = int(part.labels.min()), int(part.labels.max())
-            if low < 0 or high >= len(self.classes):
-                raise DataError(
-                    f"task {self.name!r}: expected labels 0 to {len(self.classes) - 1}, found {low} to {high}"
-                )
+            self._check_labels(part.labels)
             if part.shape != self.train.shape:
                 raise DataError(f"task {self.name!r}: expected inputs {self.train.shape}, found {part.shape}")
+
+    def _check_labels(self, labels: Tensor) -> None:
+        if labels.is_floating_point() != self.is_regression:
+            raise DataError(
+                f"task {self.name!r}: expected labels in all splits, or targets in all, found both"
+            )
+        if self.is_regression:
+            if labels.shape[1] != len(self.classes):
+                raise DataError(
+                    f"task {self.name!r}: expected targets [N, {len(self.classes)}], found {list(labels.shape)}"
+                )
+            return
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(
+                f"task {self.name!r}: expected labels 0 to {len(self.classes) - 1}, found {low} to {high}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one input."""
         return self.train.shape
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether numbers are to be predicted, not classes."""
+        return self.train.labels.is_floating_point()
 
     def digest(self) -> str:
         """A SHA-256 over name, classes, training and validation data: what learning depends on."""

@@ -7,7 +7,7 @@ them as tensors between any two epochs and takes them back.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from stolon.settings import above, at_least, one_of, whole, within
 from stolon.tasks import Split, Task, to_float
 
 EVALUATION_BATCH = 256
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "rmsprop-tf"]
+OPTIMIZERS: Final = ("sgd", "adam", "adamw", "rmsprop", "rmsprop-tf")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Training:
         epochs: passes over the training data, >= 1.
         batch_size: samples per step, >= 1; the last step of an epoch may have fewer.
         learning_rate: > 0.
-        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``, as in torch.optim; a new one per task.
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``, as in torch.optim, or ``"rmsprop-tf"``: as in
+            TensorFlow 1, with epsilon inside the root and squares that start at 1; a new one per task.
         momentum: of SGD and RMSprop, 0 to 1.
         weight_decay: >= 0.
 
@@ -41,20 +44,20 @@ class Training:
     epochs: int = 10
     batch_size: int = 64
     learning_rate: float = 0.01
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs, 1)
         whole("batch_size", self.batch_size, 1)
-        one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw", "rmsprop"))
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
         above("learning_rate", self.learning_rate, 0)
         within("momentum", self.momentum, 0, 1)
         at_least("weight_decay", self.weight_decay, 0)
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> Optimizer:
+def make_optimizer(parameters: Iterable[Tensor], training: Training) -> Optimizer:
     """The optimiser that the settings name.
 
     The fused kernels update all parameters in one call, which small networks feel; RMSprop has none.
@@ -69,6 +72,13 @@ def make_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> Op
             return AdamW(parameters, lr, weight_decay=decay, fused=True)
         case "rmsprop":
             return RMSprop(parameters, lr, momentum=training.momentum, weight_decay=decay)
+        case "rmsprop-tf":
+            from stolon import _torchvision  # noqa: F401 - makes the next import possible beside a CPU build
+
+            from timm.optim.rmsprop_tf import RMSpropTF  # isort: skip
+
+            # timm's default epsilon is TensorFlow's
+            return RMSpropTF(parameters, lr, momentum=training.momentum, weight_decay=decay, foreach=True)
 
 
 def train_epoch(

@@ -1,0 +1,126 @@
+"""Task-wise brute force: every configuration is trained from the same start, and the best on validation data kept.
+
+The papers' reference for how well a configuration can be chosen (ICLR version, appendix C), at 2^d times the price.
+The released code searches no configuration for the first task, which it trains alone and gives the second one's; here
+every task is searched alike, as the paper's text has it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from stolon.errors import DataError
+from stolon.outcomes import Epoch
+from stolon.records import Json
+from stolon.tasks import Task
+from stolon.transfer.configurations import Configuration, Space
+from stolon.transfer.fit import Lesson, Strategy
+from stolon.transfer.learner import Groups, TransferConfig, TransferLearner, Work, parts_of
+from stolon.transfer.network import Layers, Network, Parts, copied, copied_parts, flat, unflat
+from stolon.transfer.static import One
+
+
+@final
+@dataclass(frozen=True)
+class BruteForceConfig(TransferConfig):
+    """Settings of :class:`BruteForce`; the others are those of :class:`~stolon.transfer.learner.TransferConfig`.
+
+    Attributes:
+        groups: layers that are shared together, counted from 1, such as ``[[1, 2], [3, 4]]``; none by default.
+    """
+
+    groups: list[list[int]] | None = None
+
+
+@final
+@dataclass(frozen=True)
+class _Best:
+    """The best candidate so far, as it was at its end."""
+
+    score: float
+    configuration: Configuration
+    shared: Layers
+    parts: Parts
+
+
+@final
+class BruteForce(TransferLearner):
+    """Trains every configuration for every task and keeps the best.
+
+    A configuration's score is its best validation accuracy of any epoch, of equals the first; what is kept are its
+    parameters at the end. While a task is under way it is answered by the candidate that is being trained.
+
+    Args:
+        net: a name of :func:`stolon.nets.names`, or an ``nn.Sequential`` (see :func:`stolon.nets.stages.split`).
+        config: how.
+    """
+
+    name: ClassVar[str] = "brute-force"
+    Config: ClassVar[type[BruteForceConfig]] = BruteForceConfig
+    config: BruteForceConfig
+    _candidate = 0
+    _score_now = -1.0
+    _best: _Best | None = None
+
+    def _strategy(self, lesson: Lesson) -> Strategy:
+        configuration = self._space(lesson.network).choices[self._candidate]
+        return One(lesson, configuration, self.config.orthogonality)
+
+    def _space(self, network: Network) -> Space:
+        return Space.every(network.depth, groups=self.config.groups, parts=self.config.parts)
+
+    def _learn(self, task: Task, seed: int) -> Iterator[Epoch]:
+        if not len(task.val):
+            raise DataError(f"task {task.name!r}: expected validation data to choose by, found none")
+        network, work = self._begin(task, seed)
+        space = self._space(network)
+        while True:
+            yield from self._one(network, work, task, seed)
+            assert work.fit is not None
+            if self._best is None or self._score_now > self._best.score:
+                choice = space.choices[self._candidate]
+                self._best = _Best(self._score_now, choice, copied(self._shared), copied_parts(work.parts))
+            if self._candidate + 1 == len(space):
+                break
+            self._candidate, self._score_now = self._candidate + 1, -1.0
+            self._shared = copied(work.before)
+            work = self._work = Work(work.before, network.begin_task(task.name, len(task.classes), seed))
+        best = self._best
+        self._shared, work.parts = best.shared, best.parts
+        self._keep(task.name, work, best.configuration)
+        self._work = None
+        self._candidate, self._score_now, self._best = 0, -1.0, None
+
+    def _one(self, network: Network, work: Work, task: Task, seed: int) -> Iterator[Epoch]:
+        """Train one candidate to its end."""
+        for epoch in self._train(network, work, task, seed):
+            assert epoch.val_accuracy is not None
+            self._score_now = max(self._score_now, epoch.val_accuracy)
+            configuration = epoch.notes["configuration"]
+            yield replace(epoch, phase=f"train {configuration}")
+
+    def _drop(self, task: str) -> None:
+        if task == self.unfinished:
+            self._candidate, self._score_now, self._best = 0, -1.0, None
+        super()._drop(task)
+
+    def _state(self) -> tuple[Mapping[str, Json], Groups]:
+        document, groups = super()._state()
+        search: dict[str, Json] = {"candidate": self._candidate, "score": self._score_now, "best": None}
+        if self._best is not None:
+            search["best"] = [self._best.score, str(self._best.configuration)]
+            groups["best"] = {**flat("shared", self._best.shared), **self._best.parts.tensors()}
+        return {**document, "search": search}, groups
+
+    def _restore(self, document: Mapping[str, Json], groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        search = document["state"]["search"]
+        super()._restore(document, groups)
+        self._candidate, self._score_now, self._best = int(search["candidate"]), float(search["score"]), None
+        if search["best"] is not None:
+            assert self._network is not None
+            score, text = search["best"]
+            shared = unflat("shared", groups["best"], self._network.depth)
+            parts = parts_of(self._network, groups["best"])
+            self._best = _Best(float(score), Configuration.from_text(text), shared, parts)

@@ -1,0 +1,266 @@
+"""The networks of all tasks: one structure, and the parameters that a task composes for it."""
+
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from stolon import nets
+from stolon.nets.heads import new_head
+from stolon.nets.stages import Stage, Staged, split
+from stolon.randomness import generator, number
+from stolon.transfer import prefix
+from stolon.transfer.configurations import Configuration
+from stolon.transfer.mechanisms import Mechanism
+from stolon.transfer.prefix import Parameters, Plan, Variant
+
+Layers = list[dict[str, Tensor]]
+"""Tensors by layer and name; those that a mechanism makes of a weight are called ``"body.0.weight/core"``."""
+
+OWN: Final[Variant] = (False,)
+SHARED: Final[Variant] = (True,)
+
+
+@final
+@dataclass
+class Parts:
+    """What a task has of its own.
+
+    Attributes:
+        own: parameters of the layers, for where they are not shared.
+        factors: what makes parameters of shared layers out of what is shared.
+        statistics: normalisation's running statistics, by layer and name.
+        tail: what follows the layers, the head included.
+    """
+
+    own: Layers
+    factors: Layers
+    statistics: Layers
+    tail: nn.Sequential
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything by name, for saving and counting."""
+        return {
+            **flat("own", self.own),
+            **flat("factors", self.factors),
+            **flat("statistics", self.statistics),
+            **{f"tail/{name}": value for name, value in self.tail.state_dict().items()},
+        }
+
+    def leaves(self) -> list[Tensor]:
+        """What is trained."""
+        layers = [tensor for layer in (*self.own, *self.factors) for tensor in layer.values()]
+        return [*layers, *self.tail.parameters()]
+
+
+@final
+class Network:
+    """Structure and mechanism; the parameters are passed to it.
+
+    Args:
+        net: a name of :func:`stolon.nets.names`, or an ``nn.Sequential``: every task's own parts, and what is shared,
+            begin as freshly drawn ones of that name, or as copies of the module.
+        input_shape: of one input.
+        transfer: how shared layers are made.
+        parts: into how many parts a layer's output channels are divided, each shared or not.
+
+    Raises:
+        SettingError: the net cannot be split, or the mechanism cannot make its weights.
+    """
+
+    def __init__(
+        self, net: str | nn.Module, input_shape: tuple[int, ...], transfer: type[Mechanism], parts: int = 1
+    ) -> None:
+        self._net, self._shape, self._parts = net, input_shape, parts
+        structure = self._fresh(0, "structure")
+        self.stages: list[Stage] = list(structure)
+        self.has_statistics = any(True for stage in self.stages for _ in stage.buffers())
+        shapes, self._kernels = list[torch.Size](), list[dict[str, int]]()
+        for stage in self.stages:
+            tensors = dict(stage.named_parameters())
+            self._kernels.append({name: len(shapes) + i for i, name in enumerate(stage.kernels)})
+            shapes += [tensors[name].shape for name in stage.kernels]
+        self.mechanism = transfer(shapes)
+        for stage in self.stages:
+            stage.requires_grad_(requires_grad=False)  # structure only
+
+    @property
+    def depth(self) -> int:
+        """How many layers can be transferred."""
+        return len(self.stages)
+
+    # Beginnings
+
+    def begin_shared(self, seed: int) -> Layers:
+        """What tasks share, freshly drawn: a function of the seed."""
+        staged, g = self._fresh(seed, "shared"), generator(seed, "shared", "mechanism")
+        made: Layers = []
+        for stage, kernels in zip(staged, self._kernels, strict=True):
+            layer = {}
+            for name, value in _parameters(stage).items():
+                if name in kernels:
+                    found = self.mechanism.shared(kernels[name], value, g)
+                    layer.update({f"{name}/{key}": tensor for key, tensor in found.items()})
+                elif self.mechanism.shares_all:
+                    layer[name] = value
+            made.append(layer)
+        return made
+
+    def begin_task(self, task: str, classes: int, seed: int) -> Parts:
+        """What a new task has of its own, freshly drawn: a function of seed and task."""
+        staged, g = self._fresh(seed, "own", task), generator(seed, "factors", task)
+        own: Layers = [_parameters(stage) for stage in staged]
+        factors: Layers = []
+        for layer, kernels in zip(own, self._kernels, strict=True):
+            made = {}
+            for name, value in layer.items():
+                if name in kernels:
+                    found = self.mechanism.factors(kernels[name], value, g)
+                    made.update({f"{name}/{key}": tensor for key, tensor in found.items()})
+                elif not self.mechanism.shares_all:
+                    made[name] = self.mechanism.bias(value, g).clone()
+            factors.append(made)
+        statistics: Layers = [
+            {name: value.clone() for name, value in stage.named_buffers()} for stage in staged
+        ]
+        head = new_head(staged, self._shape, classes, seed, task)
+        return Parts(own, factors, statistics, nn.Sequential(*staged.tail, head))
+
+    def tail(self, tensors: Mapping[str, Tensor]) -> nn.Sequential:
+        """The tail whose ``state_dict`` this is."""
+        staged = self._fresh(0, "structure")
+        classes = len(tensors[f"{len(staged.tail)}.bias"])
+        tail = nn.Sequential(*staged.tail, new_head(staged, self._shape, classes, 0, ""))
+        tail.load_state_dict(dict(tensors))
+        return tail
+
+    def _fresh(self, seed: int, *purpose: str) -> Staged:
+        return split(nets.build(self._net, input_shape=self._shape, seed=number(seed, "transfer", *purpose)))
+
+    # Composing
+
+    def compose(
+        self, shared: Layers, parts: Parts, wanted: Sequence[Collection[Variant]]
+    ) -> list[dict[Variant, Parameters]]:
+        """For each layer the parameters of each wanted variant; gradients flow to what they are made of."""
+        made = []
+        for i, variants in enumerate(wanted):
+            paths: dict[bool, Parameters] = {}
+            if any(map(any, variants)):
+                paths[True] = self._shared_path(i, shared[i], parts.factors[i])
+            if not all(map(all, variants)):
+                paths[False] = parts.own[i]
+            layer: dict[Variant, Parameters] = {}
+            for variant in variants:
+                if all(variant) or not any(variant):
+                    layer[variant] = paths[variant[0]]
+                else:
+                    layer[variant] = {
+                        name: by_parts(variant, paths[True][name], value)
+                        for name, value in paths[False].items()
+                    }
+            made.append(layer)
+        return made
+
+    def _shared_path(self, i: int, shared: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> Parameters:
+        made = {name: tensor for name, tensor in (*shared.items(), *factors.items()) if "/" not in name}
+        for name, index in self._kernels[i].items():
+            start = f"{name}/"
+            made[name] = self.mechanism.kernel(index, _below(start, shared), _below(start, factors))
+        return made
+
+    def penalty(self, parts: Parts, weights: Iterable[float] | Tensor) -> Tensor | None:
+        """The mechanism's penalty, each layer's times its weight (how surely it is shared); None where it has none."""
+        total = None
+        for i, weight in enumerate(weights):
+            for name in self._kernels[i]:
+                term = self.mechanism.penalty(_below(f"{name}/", parts.factors[i]))
+                if term is None:
+                    return None
+                total = weight * term if total is None else total + weight * term
+        return total
+
+    # Running
+
+    def features(self, parameters: Sequence[Mapping[Variant, Parameters]], plan: Plan, x: Tensor) -> Tensor:
+        """What comes out of the layers for all configurations of a plan, [N B, ...]; see :func:`prefix.run`."""
+        return prefix.run(self.stages, parameters, plan, as_input(x))
+
+    @torch.no_grad()
+    def answer(self, shared: Layers, parts: Parts, configuration: Configuration, x: Tensor) -> Tensor:
+        """Outputs [B, C] of a task's network, in evaluation mode."""
+        made = self.compose(shared, parts, [{variant} for variant in configuration.shared])
+        for stage in self.stages:
+            stage.eval()
+        x = as_input(x)
+        for stage, layer, statistics, variant in zip(
+            self.stages, made, parts.statistics, configuration.shared, strict=True
+        ):
+            x = prefix.apply(stage, {**layer[variant], **statistics}, x)
+        scores: Tensor = parts.tail.eval()(x)
+        return scores
+
+    def keep(self, parts: Parts, configuration: Configuration) -> Parts:
+        """What of a task's own parts a configuration needs."""
+        rows = configuration.shared
+        return Parts(
+            own=[layer if not all(row) else {} for layer, row in zip(parts.own, rows, strict=True)],
+            factors=[layer if any(row) else {} for layer, row in zip(parts.factors, rows, strict=True)],
+            statistics=parts.statistics,
+            tail=parts.tail,
+        )
+
+
+def as_input(x: Tensor) -> Tensor:
+    """Images as CPU convolutions like them."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def by_parts(variant: Variant, shared: Tensor, own: Tensor) -> Tensor:
+    """A parameter whose first dimension is divided into parts, each taken from one of two tensors.
+
+    Example:
+        >>> by_parts((True, False), torch.ones(4), torch.zeros(4))
+        tensor([1., 1., 0., 0.])
+    """
+    pieces = zip(variant, shared.tensor_split(len(variant)), own.tensor_split(len(variant)), strict=True)
+    return torch.cat([from_shared if is_shared else from_own for is_shared, from_shared, from_own in pieces])
+
+
+def flat(group: str, layers: Layers) -> dict[str, Tensor]:
+    """Tensors of layers by one name each, such as ``"own/0/body.0.weight"``."""
+    return {f"{group}/{i}/{name}": value for i, layer in enumerate(layers) for name, value in layer.items()}
+
+
+def unflat(group: str, tensors: Mapping[str, Tensor], depth: int) -> Layers:
+    """Take back what :func:`flat` gave; copies."""
+    layers: Layers = [{} for _ in range(depth)]
+    for key, value in tensors.items():
+        found, _, rest = key.partition("/")
+        if found == group:
+            index, _, name = rest.partition("/")
+            layers[int(index)][name] = value.clone()
+    return layers
+
+
+def copied(layers: Layers) -> Layers:
+    """A copy that nothing else changes."""
+    return [{name: value.detach().clone() for name, value in layer.items()} for layer in layers]
+
+
+def copied_parts(parts: Parts) -> Parts:
+    """A copy that nothing else changes."""
+    return Parts(
+        copied(parts.own), copied(parts.factors), copied(parts.statistics), copy.deepcopy(parts.tail)
+    )
+
+
+def _parameters(stage: Stage) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in stage.named_parameters()}
+
+
+def _below(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}

@@ -1,0 +1,185 @@
+"""Many configurations at the price of few: common prefixes are computed once.
+
+Configurations that agree in their first l layers have the same activations there. A :class:`Plan` says, layer by
+layer, which activations (*nodes*) are fed to which variant of the layer; the nodes of a layer are one tensor, so each
+variant is one convolution over all its nodes, and where every node is fed to every variant, all variants are one
+convolution with their weights side by side. With two variants of each of d layers, layer l is computed 2^l times
+instead of 2^d times. What comes out equals one forward pass per configuration up to rounding (tested against it).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import conv2d
+
+from stolon.nets.pooling import SameMaxPool2d
+from stolon.nets.stages import Stage
+from stolon.transfer.configurations import Configuration
+
+Parameters = Mapping[str, Tensor]
+"""A stage's parameters by their names within it."""
+Variant = tuple[bool, ...]
+"""Which parts of a layer are shared."""
+
+
+@final
+@dataclass(frozen=True)
+class Level:
+    """One layer of a plan.
+
+    Attributes:
+        variants: each variant that occurs, with the positions of the nodes that it is fed; the outputs, in this order,
+            are the next layer's nodes.
+        is_full: whether each variant is fed all nodes, in order.
+    """
+
+    variants: tuple[tuple[Variant, Tensor], ...]
+    is_full: bool
+
+
+@final
+class Plan:
+    """How to compute some configurations together.
+
+    Args:
+        configurations: distinct ones of one network, in the order in which results are wanted.
+    """
+
+    def __init__(self, configurations: Sequence[Configuration]) -> None:
+        depth = len(configurations[0].shared)
+        node_of = [0] * len(configurations)
+        nodes, levels = 1, list[Level]()
+        for layer in range(depth):
+            pairs = [(c.shared[layer], node) for c, node in zip(configurations, node_of, strict=True)]
+            fed: dict[Variant, list[int]] = {}
+            for variant, node in sorted(set(pairs)):
+                fed.setdefault(variant, []).append(node)
+            position = {pair: i for i, pair in enumerate((v, n) for v, found in fed.items() for n in found)}
+            is_full = all(found == list(range(nodes)) for found in fed.values())
+            levels.append(Level(tuple((v, torch.tensor(found)) for v, found in fed.items()), is_full))
+            node_of, nodes = [position[pair] for pair in pairs], len(position)
+        self.levels = tuple(levels)
+        self.rows = torch.tensor(node_of)
+        """Which node of the last layer each configuration ends in, int64 [K]."""
+        self._is_sorted = node_of == list(range(nodes))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def in_order(self, nodes: Tensor) -> Tensor:
+        """What was computed for the last layer's nodes [N, ...], by configuration [K, ...]."""
+        return nodes if self._is_sorted else nodes[self.rows]
+
+
+def run(
+    stages: Sequence[Stage], parameters: Sequence[Mapping[Variant, Parameters]], plan: Plan, x: Tensor
+) -> Tensor:
+    """Activations behind the last stage, for all nodes of a plan.
+
+    Args:
+        stages: the layers' structure.
+        parameters: for each layer, the parameters of each variant that occurs in the plan.
+        plan: what to compute.
+        x: inputs [B, ...].
+
+    Returns:
+        [N * B, ...], node by node; see :meth:`Plan.in_order`.
+    """
+    count = len(x)
+    for stage, made, level in zip(stages, parameters, plan.levels, strict=True):
+        if level.is_full and len(level.variants) > 1 and is_plain(stage):
+            x = pooled(stage, _side_by_side(stage, [made[variant] for variant, _ in level.variants], x))
+            x = _apart(x, len(level.variants)).flatten(0, 1)
+            continue
+        out = []
+        for variant, nodes in level.variants:
+            fed = x
+            if not level.is_full:
+                fed = x.unflatten(0, (-1, count))[nodes].flatten(0, 1)
+            out.append(apply(stage, made[variant], fed))
+        x = torch.cat(out) if len(out) > 1 else out[0]
+    return x
+
+
+def apply(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
+    """A stage with these parameters in place of its own."""
+    return pooled(stage, body(stage, parameters, x))
+
+
+def body(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
+    """A stage up to its pooling, with these parameters in place of its own."""
+    if not is_plain(stage):
+        return functional_call(stage.body, _of_body(parameters), (x,))  # type: ignore[no-any-return]  # not in torch's stubs
+    # functional_call swaps parameters in and out: tens of microseconds that small layers feel
+    x = _convolve(stage.body[0], parameters["body.0.weight"], parameters.get("body.0.bias"), x)
+    for module in list(stage.body)[1:]:
+        x = module(x)
+    return x
+
+
+def pooled(stage: Stage, x: Tensor) -> Tensor:
+    """What follows a stage's body."""
+    for module in stage.pool:
+        x = module(x)
+    return x
+
+
+_PLAIN: Final = "_stolon_plain"
+
+
+def is_plain(stage: Stage) -> bool:
+    """Whether a stage is one zero-padded convolution and things that work channel by channel without parameters."""
+    found = getattr(stage, _PLAIN, None)
+    if found is None:
+        found = _is_plain(stage)
+        object.__setattr__(stage, _PLAIN, found)  # asked for at every step
+    return bool(found)
+
+
+_CHANNELWISE: Final = (
+    nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.Identity, nn.Dropout,
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, SameMaxPool2d,
+)  # fmt: skip
+
+
+def _is_plain(stage: Stage) -> bool:
+    first, *rest = [*stage.body, *stage.pool]
+    if type(first) is not nn.Conv2d or first.padding_mode != "zeros" or first.groups != 1:
+        return False
+    return all(isinstance(module, _CHANNELWISE) for module in rest)
+
+
+def _convolve(module: nn.Module, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    assert isinstance(module, nn.Conv2d)
+    y: Tensor = conv2d(x, weight, bias, module.stride, module.padding, module.dilation)
+    return y
+
+
+def bodies(stage: Stage, variants: Sequence[Parameters], x: Tensor) -> Tensor:
+    """A stage's body with each of V variants' parameters on the same inputs, [V, N, C, ...]."""
+    if not is_plain(stage):
+        return torch.stack([body(stage, made, x) for made in variants])
+    return _apart(_side_by_side(stage, variants, x), len(variants))
+
+
+def _side_by_side(stage: Stage, variants: Sequence[Parameters], x: Tensor) -> Tensor:
+    """The body of a plain stage with all variants as one convolution, [N, V C, ...]."""
+    weight = torch.cat([made["body.0.weight"] for made in variants])
+    bias = torch.cat([made["body.0.bias"] for made in variants]) if "body.0.bias" in variants[0] else None
+    x = _convolve(stage.body[0], weight, bias, x)
+    for module in list(stage.body)[1:]:
+        x = module(x)
+    return x
+
+
+def _apart(x: Tensor, count: int) -> Tensor:
+    apart: Tensor = x.unflatten(1, (count, -1)).transpose(0, 1)
+    return apart
+
+
+def _of_body(parameters: Parameters) -> dict[str, Tensor]:
+    return {name.removeprefix("body."): value for name, value in parameters.items()}
