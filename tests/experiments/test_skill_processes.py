@@ -1,5 +1,7 @@
 """Two agents as real processes over Zenoh on the loopback interface; slow to start, so one run serves all."""
 
+from dataclasses import replace
+
 import pytest
 
 from stolon.errors import TrialsFailedError
@@ -20,7 +22,8 @@ class Untrained(DigitsPretraining):
 def world():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(skill, "DigitsPretraining", Untrained)
-        return skill.make_world(CONFIG, lambda _: None)
+        made = skill.make_world(CONFIG, lambda _: None)
+    return replace(made, learning={False: {**made.learning[False], "epochs": 10}})
 
 
 def test_processes_end_with_the_same_tasks_and_answers_as_one_process(world, tmp_path, monkeypatch):

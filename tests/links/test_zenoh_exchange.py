@@ -107,7 +107,7 @@ def test_real_processes_split_and_healed_and_killed_are_equal_and_whole_in_the_e
         rng = random.Random(0)
         repeat = split_and_heal(fleet, rng, by="reset", split_s=1.5, modules=3)
         assert repeat.holds, repeat
-        figures = storm(fleet, rng, seconds=2.5, every_s=0.8, down_s=0.5)
+        figures = storm(fleet, rng, seconds=1.2, every_s=0.6, down_s=0.3)
         assert figures["kills"] >= 1
         assert figures["missing"] == 0
         assert figures["damaged_while_running"] == 0
