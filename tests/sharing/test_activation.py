@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
@@ -398,11 +398,17 @@ def test_a_hundred_orders_of_arrival_give_the_same_activation(kind):
 
 
 @settings(max_examples=25, deadline=None)
+@example(roles=["honest", "copy", "honest", "honest", "honest"], kind="mahalanobis")
 @given(roles=KIND_SETS, kind=st.sampled_from(KINDS))
 def test_trying_all_at_once_finds_what_trying_one_by_one_finds(roles, kind):
     mine, others = [own(kind, i) for i in range(3)], mixed(kind, roles)
     found = decide(kind, mine, others)
-    assert found.active == one_by_one(kind, mine, others)
+    expected = one_by_one(kind, mine, others)
+    # Beside few others an honest module may look worse than beside all, at once it joins (decision 0007; in about
+    # one set of a hundred here). Nothing else differs.
+    honest = {f"id-{i}" for i, role in enumerate(roles, 3) if role == "honest"}
+    assert [id_ for id_ in found.active if id_ in expected] == list(expected)
+    assert set(found.active) - set(expected) <= honest
     assert found.built <= 2 + 5 * sum(role != "honest" for role in roles)
 
 
