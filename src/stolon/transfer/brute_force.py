@@ -17,7 +17,7 @@ from stolon.records import Json
 from stolon.tasks import Task
 from stolon.transfer.configurations import Configuration, Space
 from stolon.transfer.fit import Lesson, Strategy
-from stolon.transfer.learner import Groups, TransferConfig, TransferLearner, Work, parts_of
+from stolon.transfer.learner import Groups, TransferConfig, TransferLearner, Work, in_order, parts_of
 from stolon.transfer.network import Layers, Network, Parts, copied, copied_parts, flat, unflat
 from stolon.transfer.static import One
 
@@ -86,7 +86,7 @@ class BruteForce(TransferLearner):
                 break
             self._candidate, self._score_now = self._candidate + 1, -1.0
             self._shared = copied(work.before)
-            work = self._work = Work(work.before, network.begin_task(task.name, len(task.classes), seed))
+            work = self._work = Work(work.before, self._new_parts(network, task, seed))
         best = self._best
         self._shared, work.parts = best.shared, best.parts
         self._keep(task.name, work, best.configuration)
@@ -121,6 +121,6 @@ class BruteForce(TransferLearner):
         if search["best"] is not None:
             assert self._network is not None
             score, text = search["best"]
-            shared = unflat("shared", groups["best"], self._network.depth)
+            shared = in_order(unflat("shared", groups["best"], self._network.depth))
             parts = parts_of(self._network, groups["best"])
             self._best = _Best(float(score), Configuration.from_text(text), shared, parts)

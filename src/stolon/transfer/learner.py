@@ -172,11 +172,14 @@ class TransferLearner(Learner):
         self._check_shape(task)
         if self._network is None:
             self._network = Network(self._net, task.shape, self.config.mechanism(), self.config.parts)
-            self._shared = self._network.begin_shared(seed)
+            self._shared = in_order(self._network.begin_shared(seed))
         if self._work is None:
-            parts = self._network.begin_task(task.name, len(task.classes), seed)
-            self._work = Work(copied(self._shared), parts)
+            self._work = Work(copied(self._shared), self._new_parts(self._network, task, seed))
         return self._network, self._work
+
+    def _new_parts(self, network: Network, task: Task, seed: int) -> Parts:
+        parts = network.begin_task(task.name, len(task.classes), seed)
+        return dataclasses.replace(parts, own=in_order(parts.own), factors=in_order(parts.factors))
 
     def _train(self, network: Network, work: Work, task: Task, seed: int) -> Iterator[Epoch]:
         if work.fit is None:
@@ -275,17 +278,25 @@ class TransferLearner(Learner):
         network, shared, work = None, list[dict[str, Tensor]](), None
         if shape is not None and "shared" in groups:
             network = Network(self._net, shape, self.config.mechanism(), self.config.parts)
-            shared = unflat("shared", groups["shared"], network.depth)
+            shared = in_order(unflat("shared", groups["shared"], network.depth))
         kept = {}
         for name, text in state["configurations"].items():
             assert network is not None
             kept[name] = Kept(Configuration.from_text(text), parts_of(network, groups[f"task:{name}"]))
         if "work" in groups:
             assert network is not None
-            before = unflat("before", groups["before"], network.depth)
+            before = in_order(unflat("before", groups["before"], network.depth))
             work = Work(before, parts_of(network, groups["work"]), saved=dict(groups["fit"]))
         self._network, self._shared, self._kept, self._work = network, shared, kept, work
         self._epochs = int(state["epochs"])
+
+
+def in_order(layers: Layers) -> Layers:
+    """The same, each layer's tensors sorted by name: an optimiser's state knows them by position alone.
+
+    Files keep no order, so new tensors and loaded ones must have the same one.
+    """
+    return [dict(sorted(layer.items())) for layer in layers]
 
 
 def parts_of(network: Network, tensors: Mapping[str, Tensor]) -> Parts:
@@ -293,8 +304,8 @@ def parts_of(network: Network, tensors: Mapping[str, Tensor]) -> Parts:
     start = "tail/"
     tail = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
     return Parts(
-        own=unflat("own", tensors, network.depth),
-        factors=unflat("factors", tensors, network.depth),
+        own=in_order(unflat("own", tensors, network.depth)),
+        factors=in_order(unflat("factors", tensors, network.depth)),
         statistics=unflat("statistics", tensors, network.depth),
         tail=network.tail(tail),
     )
