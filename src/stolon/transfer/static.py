@@ -26,6 +26,7 @@ class One(Strategy):
     def __init__(self, lesson: Lesson, configuration: Configuration, orthogonality: float) -> None:
         self._network, self._shared = lesson.network, lesson.shared
         self._parts = lesson.network.keep(lesson.parts, configuration)
+        self._factors = lesson.parts  # all of them: the penalty is asked for layer by layer, times 0 where not shared
         self._configuration, self._orthogonality = configuration, orthogonality
         self._plan = Plan([configuration])
         self._wanted = [{variant} for variant in configuration.shared]
@@ -48,7 +49,7 @@ class One(Strategy):
         """The mean loss of the mini-batch, and the penalty of shared layers."""
         made = self._network.compose(self._shared, self._parts, self._wanted)
         outputs = self._parts.tail.train()(self._network.features(made, self._plan, x))
-        penalty = self._network.penalty(self._parts, self._weights)
+        penalty = self._network.penalty(self._factors, self._weights)
         found = loss(outputs[None], y)[0]
         yield found if penalty is None else found + self._orthogonality * penalty
 
