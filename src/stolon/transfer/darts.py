@@ -115,8 +115,8 @@ class Mixture(Strategy):
         weights = self.logits.softmax(1)
         x = as_input(x)
         for stage, layer, weight in zip(self._network.stages, made, weights, strict=True):
-            both = prefix.bodies(stage, [layer[SHARED], layer[OWN]], x)
-            x = prefix.pooled(stage, weight[0] * both[0] + weight[1] * both[1])
+            shared, own = (prefix.body(stage, layer[variant], x) for variant in (SHARED, OWN))
+            x = prefix.pooled(stage, weight[0] * shared + weight[1] * own)
         found = loss(self._parts.tail.train()(x)[None], y)[0]
         penalty = self._network.penalty(self._parts, weights[:, 0])
         return found if penalty is None else found + self._config.orthogonality * penalty

@@ -2,9 +2,11 @@
 
 Configurations that agree in their first l layers have the same activations there. A :class:`Plan` says, layer by
 layer, which activations (*nodes*) are fed to which variant of the layer; the nodes of a layer are one tensor, so each
-variant is one convolution over all its nodes, and where every node is fed to every variant, all variants are one
-convolution with their weights side by side. With two variants of each of d layers, layer l is computed 2^l times
+variant is one convolution over all its nodes. With two variants of each of d layers, layer l is computed 2^l times
 instead of 2^d times. What comes out equals one forward pass per configuration up to rounding (tested against it).
+
+Tried and slower by half on CPUs: both weights of a layer side by side in one convolution, whose outputs then have to be
+taken apart again (channels-last: a strided copy of everything).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +16,8 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, relu_
 
-from stolon.nets.pooling import SameMaxPool2d
 from stolon.nets.stages import Stage
 from stolon.transfer.configurations import Configuration
 
@@ -91,10 +92,6 @@ def run(
     """
     count = len(x)
     for stage, made, level in zip(stages, parameters, plan.levels, strict=True):
-        if level.is_full and len(level.variants) > 1 and is_plain(stage):
-            x = pooled(stage, _side_by_side(stage, [made[variant] for variant, _ in level.variants], x))
-            x = _apart(x, len(level.variants)).flatten(0, 1)
-            continue
         out = []
         for variant, nodes in level.variants:
             fed = x
@@ -116,8 +113,9 @@ def body(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
         return functional_call(stage.body, _of_body(parameters), (x,))  # type: ignore[no-any-return]  # not in torch's stubs
     # functional_call swaps parameters in and out: tens of microseconds that small layers feel
     x = _convolve(stage.body[0], parameters["body.0.weight"], parameters.get("body.0.bias"), x)
-    for module in list(stage.body)[1:]:
-        x = module(x)
+    for i, module in enumerate(list(stage.body)[1:]):
+        # in place: the convolution's result is nobody else's, and its backward pass does not need it
+        x = relu_(x) if i == 0 and type(module) is nn.ReLU else module(x)
     return x
 
 
@@ -132,7 +130,7 @@ _PLAIN: Final = "_stolon_plain"
 
 
 def is_plain(stage: Stage) -> bool:
-    """Whether a stage is one zero-padded convolution and things that work channel by channel without parameters."""
+    """Whether a stage's body is one zero-padded convolution and things without parameters."""
     found = getattr(stage, _PLAIN, None)
     if found is None:
         found = _is_plain(stage)
@@ -140,45 +138,17 @@ def is_plain(stage: Stage) -> bool:
     return bool(found)
 
 
-_CHANNELWISE: Final = (
-    nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.Identity, nn.Dropout,
-    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, SameMaxPool2d,
-)  # fmt: skip
-
-
 def _is_plain(stage: Stage) -> bool:
-    first, *rest = [*stage.body, *stage.pool]
-    if type(first) is not nn.Conv2d or first.padding_mode != "zeros" or first.groups != 1:
+    first, *rest = stage.body
+    if type(first) is not nn.Conv2d or first.padding_mode != "zeros":
         return False
-    return all(isinstance(module, _CHANNELWISE) for module in rest)
+    return not any(True for module in rest for _ in (*module.parameters(), *module.buffers()))
 
 
 def _convolve(module: nn.Module, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     assert isinstance(module, nn.Conv2d)
-    y: Tensor = conv2d(x, weight, bias, module.stride, module.padding, module.dilation)
+    y: Tensor = conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
     return y
-
-
-def bodies(stage: Stage, variants: Sequence[Parameters], x: Tensor) -> Tensor:
-    """A stage's body with each of V variants' parameters on the same inputs, [V, N, C, ...]."""
-    if not is_plain(stage):
-        return torch.stack([body(stage, made, x) for made in variants])
-    return _apart(_side_by_side(stage, variants, x), len(variants))
-
-
-def _side_by_side(stage: Stage, variants: Sequence[Parameters], x: Tensor) -> Tensor:
-    """The body of a plain stage with all variants as one convolution, [N, V C, ...]."""
-    weight = torch.cat([made["body.0.weight"] for made in variants])
-    bias = torch.cat([made["body.0.bias"] for made in variants]) if "body.0.bias" in variants[0] else None
-    x = _convolve(stage.body[0], weight, bias, x)
-    for module in list(stage.body)[1:]:
-        x = module(x)
-    return x
-
-
-def _apart(x: Tensor, count: int) -> Tensor:
-    apart: Tensor = x.unflatten(1, (count, -1)).transpose(0, 1)
-    return apart
 
 
 def _of_body(parameters: Parameters) -> dict[str, Tensor]:
