@@ -49,12 +49,13 @@ class Configuration:
 
     @staticmethod
     def from_text(text: str) -> "Configuration":
-        """What ``str`` gave: a digit for each layer, ``"10|11"`` where layers have parts.
+        """What ``str`` gave: a digit for each layer; ``"10|11"`` where layers have parts, ``"10|"`` of one layer.
 
         Raises:
             SettingError: it is no such text.
         """
-        rows = text.split("|") if "|" in text else list(text)
+        one_layer = re.fullmatch(r"([01]+)\|", text)
+        rows = [one_layer[1]] if one_layer else text.split("|") if "|" in text else list(text)
         if not text or any(not re.fullmatch("[01]+", row) or len(row) != len(rows[0]) for row in rows):
             raise SettingError(f"configuration: expected digits such as '0101' or '10|11', found {text!r}")
         return Configuration(tuple(tuple(digit == "1" for digit in row) for row in rows))
@@ -71,7 +72,9 @@ class Configuration:
 
     def __str__(self) -> str:
         rows = ["".join("01"[part] for part in row) for row in self.shared]
-        return ("|" if len(rows[0]) > 1 else "").join(rows)
+        if len(rows[0]) == 1:
+            return "".join(rows)
+        return "|".join(rows) + ("|" if len(rows) == 1 else "")  # else its parts would read as layers
 
 
 @final
@@ -149,7 +152,12 @@ def check_groups(groups: Sequence[Sequence[int]] | None, layers: int) -> tuple[t
     """
     if groups is None:
         return tuple((layer,) for layer in range(1, layers + 1))
-    found = tuple(tuple(group) for group in groups)
+    try:
+        found = tuple(tuple(map(int, group)) for group in groups)
+    except (TypeError, ValueError):
+        raise SettingError(
+            f"groups: expected lists of layers such as [[1, 2], [3]], found {groups!r}"
+        ) from None
     if sorted(layer for group in found for layer in group) != list(range(1, layers + 1)) or not all(found):
         raise SettingError(
             f"groups: expected each of the layers 1 to {layers} in exactly one group, found {list(map(list, found))}"
