@@ -152,12 +152,10 @@ def check_groups(groups: Sequence[Sequence[int]] | None, layers: int) -> tuple[t
     """
     if groups is None:
         return tuple((layer,) for layer in range(1, layers + 1))
-    try:
-        found = tuple(tuple(map(int, group)) for group in groups)
-    except (TypeError, ValueError):
-        raise SettingError(
-            f"groups: expected lists of layers such as [[1, 2], [3]], found {groups!r}"
-        ) from None
+    lists = isinstance(groups, list | tuple) and all(isinstance(group, list | tuple) for group in groups)
+    if not lists or not all(isinstance(layer, int) for group in groups for layer in group):
+        raise SettingError(f"groups: expected lists of layers such as [[1, 2], [3]], found {groups!r}")
+    found = tuple(tuple(group) for group in groups)
     if sorted(layer for group in found for layer in group) != list(range(1, layers + 1)) or not all(found):
         raise SettingError(
             f"groups: expected each of the layers 1 to {layers} in exactly one group, found {list(map(list, found))}"

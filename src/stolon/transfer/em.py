@@ -10,6 +10,7 @@ E-step: :math:`P(c \mid X, y) \propto \pi_t(c) \, P(y \mid X, c)`. The likelihoo
 =====================  ===============================  ==========================================================
 """
 
+import math
 from collections.abc import Mapping
 from typing import Final, Literal, final
 
@@ -44,7 +45,7 @@ def batch_log_likelihood(samples: Tensor, kind: Likelihood) -> Tensor:
         case "geometric-mean":
             return samples.mean(1)
         case "mean-probability":
-            return samples.logsumexp(1) - torch.tensor(float(samples.shape[1])).log()
+            return samples.logsumexp(1) - math.log(samples.shape[1])
 
 
 @final
