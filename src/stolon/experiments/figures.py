@@ -36,6 +36,7 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 _WIDTH = 6.4  # inches; 640 CSS pixels, scaled down on phones
 _VECTOR = 2000  # more cells than this are drawn as one image
+_COLUMNS = 300  # of a timeline: more steps are averaged
 _LEGIBLE = 12  # more tasks than this: no numbers in cells, fewer labels
 
 
@@ -199,6 +200,106 @@ def growth(
         return Figure(_svg(figure), alt, caption)
 
 
+def dots(
+    series: Mapping[str, Mapping[str, tuple[float, float]]],
+    *,
+    title: str,
+    x_title: str,
+    alt: str,
+    caption: str = "",
+    boxes: Mapping[str, tuple[float, float]] | None = None,
+    percent: bool = True,
+) -> Figure:
+    """Means with their intervals, a line of the picture for each name, a colour for each series.
+
+    Args:
+        series: by name, by the line's name: mean and half-width; a half-width of NaN draws no interval.
+        title: over the picture.
+        x_title: under the axis.
+        alt: what it shows, in words.
+        caption: one line under it.
+        boxes: behind them, by the line's name: from where to where.
+        percent: the values are shares, told in percent.
+
+    Returns:
+        The picture.
+    """
+    names = list(dict.fromkeys([*(boxes or {}), *(name for values in series.values() for name in values)]))
+    each = 0.6 if boxes else 0.3
+    with _canvas(min(1.7 + each * len(names), 9.0)) as (figure, axes):
+        for name, (low, high) in (boxes or {}).items():
+            place = names.index(name)
+            axes.barh(place, high - low, left=low, height=0.6, color="#ececec", edgecolor="#222222")
+        for index, (label, values) in enumerate(series.items()):
+            shift = 0.48 * ((index + 0.5) / len(series) - 0.5)
+            y = np.array([names.index(name) for name in values]) + shift
+            mean, half = (np.array(part, float) for part in zip(*values.values(), strict=True))
+            style = {"fmt": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)]}
+            style["label"] = _plain(_short(label, 40))
+            axes.errorbar(mean, y, xerr=np.nan_to_num(half), **style, capsize=2.5)
+        _lines(axes, names, percent=percent)
+        axes.set(title=_short(title, 70), xlabel=x_title)
+        if len(series) > 1:
+            figure.legend(loc="outside lower center", ncols=min(3, len(series)), fontsize=9)
+        return Figure(_svg(figure), alt, caption)
+
+
+def bars(shares: Mapping[str, float], *, title: str, x_title: str, alt: str, caption: str = "") -> Figure:
+    """A bar for each share of 0 to 1, from the top down, with its percentage."""
+    with _canvas(1.2 + 0.28 * len(shares)) as (figure, axes):
+        places = np.arange(len(shares))
+        axes.barh(places, list(shares.values()), height=0.66, color=_COLOURS[0])
+        for place, share in zip(places, shares.values(), strict=True):
+            axes.text(share + 0.01, place, f"{100 * share:.0f} %", va="center", fontsize=9)
+        _lines(axes, list(shares), percent=True)
+        axes.set_xlim(0, 1.08)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        axes.set(title=_short(title, 70), xlabel=x_title)
+        return Figure(_svg(figure), alt, caption)
+
+
+def timeline(
+    values: npt.NDArray[np.float64],
+    rows: Sequence[str],
+    ends: Sequence[int],
+    *,
+    title: str,
+    x_title: str,
+    alt: str,
+    caption: str = "",
+) -> Figure:
+    """Shares of 0 to 1 over time as colours, a strip for each row.
+
+    Args:
+        values: [rows, steps].
+        rows: their names.
+        ends: how many steps there are up to the end of each part of it.
+        title: over the picture.
+        x_title: under the axis.
+        alt: what it shows, in words.
+        caption: one line under it.
+
+    Returns:
+        The picture.
+    """
+    count = values.shape[1]
+    columns = [part.mean(1) for part in np.array_split(values, min(count, _COLUMNS), axis=1)]
+    with _canvas(1.5 + 0.3 * len(rows)) as (figure, axes):
+        x, y = np.linspace(0, count, len(columns) + 1), np.arange(len(rows) + 1) - 0.5
+        image = axes.pcolormesh(x, y, np.array(columns).T, cmap="viridis", vmin=0, vmax=1, rasterized=True)
+        axes.invert_yaxis()
+        for end in ends[:-1]:
+            axes.axvline(end, color="white", linewidth=2)
+            axes.axvline(end, color="black", linewidth=0.8)
+        _ticks(axes.yaxis, rows)
+        axes.spines[:].set_visible(False)
+        axes.set(title=_short(title, 70), xlabel=x_title)
+        bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.set_ticks([0, 0.5, 1], labels=["own", "50 %", "shared"])
+        return Figure(_svg(figure), alt, caption)
+
+
 @contextmanager
 def _canvas(height: float) -> Iterator[tuple[Any, Any]]:
     """A figure and its axes in our style, without windows, without touching anybody's settings."""
@@ -216,6 +317,16 @@ def _svg(canvas: Any) -> bytes:  # noqa: ANN401 - matplotlib's own
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def _lines(axes: Any, names: Sequence[str], *, percent: bool) -> None:  # noqa: ANN401 - as above
+    """A line of the picture for each name, the first on top."""
+    axes.set_yticks(range(len(names)), [_short(name, 22) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=True, axis="x")
+    axes.set_axisbelow(True)
+    if percent:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
 def _ticks(axis: Any, names: Sequence[str], *, first: int = 0, rotation: int = 0) -> None:  # noqa: ANN401 - as above

@@ -8,64 +8,18 @@ import base64
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from stolon import durable, measure
 from stolon.errors import StoreDamagedError
+from stolon.experiments import lasem_choices
 from stolon.experiments.figures import Figure, curves, heat_map
+from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.results import Record, Results
 from stolon.experiments.summary import COLUMNS, Group, groups
 
 __all__ = ["Figure", "Section", "Table", "html", "markdown", "publish", "sections", "write"]
-
-
-@final
-@dataclass(frozen=True)
-class Table:
-    """Rows of text.
-
-    Attributes:
-        columns: headings.
-        rows: as many entries each.
-        caption: what it shows.
-        collapsed: shown only when asked for.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
-    collapsed: bool = False
-
-
-@final
-@dataclass(frozen=True)
-class Section:
-    """A part of a report; everything is optional but the title.
-
-    Attributes:
-        title: its heading.
-        text: plain text; an empty line begins a new paragraph.
-        tables: shown after the text.
-        figures: shown after the tables.
-        html: more, for the HTML report; escaped unless it is a ``markupsafe.Markup``, which is trusted.
-        markdown: the same for the Markdown report; taken as it is.
-        sections: parts of this one.
-    """
-
-    title: str
-    text: str = ""
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    html: str = ""
-    markdown: str = ""
-    sections: Sequence["Section"] = ()
-
-    @property
-    def paragraphs(self) -> list[str]:
-        """The text, cut at empty lines."""
-        return [part.strip() for part in self.text.split("\n\n") if part.strip()]
 
 
 def write(
@@ -130,7 +84,7 @@ def sections(records: Sequence[Record], extra: Sequence[Section] = ()) -> list[S
             _summary(found),
             *extra,
             *(_stream(stream, members) for stream, members in by_stream.items()),
-            _provenance(records),
+            provenance(records),
         ]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise StoreDamagedError(f"a record of the results lacks something: {error!r}") from error
@@ -274,10 +228,13 @@ def _group(group: Group) -> Section:
         "Accuracies as a table",
         collapsed=True,
     )
-    return Section(group.learner, tables=[table], figures=figures)
+    chosen = lasem_choices.section(group)
+    return Section(
+        group.learner, tables=[table], figures=figures, sections=[] if chosen is None else [chosen]
+    )
 
 
-def _provenance(records: Sequence[Record]) -> Section:
+def provenance(records: Sequence[Record]) -> Section:
     begun = [record for record in records if record.kind == "experiment"]
     rows: list[tuple[str, str]] = []
     if begun:

@@ -15,6 +15,24 @@ from stolon.measure import AccuracyMatrix, Interval
 
 @final
 @dataclass(frozen=True)
+class Note:
+    """What a method said after an epoch.
+
+    Attributes:
+        task: the task that was being learned.
+        phase: the epoch's.
+        val_accuracy: as it was looked at after the epoch, 0 to 1.
+        said: its own words, such as the posterior over configurations.
+    """
+
+    task: str
+    phase: str
+    val_accuracy: float | None
+    said: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True)
 class Outcome:
     """What one trial came to.
 
@@ -24,6 +42,7 @@ class Outcome:
         tasks: the data of its ``"task"`` records, in order.
         is_done: whether all tasks were learned.
         failure: what went wrong, if it did.
+        notes: of all epochs in which the method had something to say, in order.
     """
 
     seed: int
@@ -31,6 +50,7 @@ class Outcome:
     tasks: tuple[Mapping[str, Any], ...]
     is_done: bool
     failure: str | None
+    notes: tuple[Note, ...] = ()
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -125,7 +145,13 @@ def _outcome(seed: int, records: Sequence[Record]) -> Outcome:
         matrix = matrix.with_row(data["task"], data["row"], peak=data["peak"])
     is_done = any(record.kind == "done" for record in records)
     failures = [f"{r.data['error']}: {r.data['message']}" for r in records if r.kind == "failed"]
-    return Outcome(seed, matrix, tuple(tasks), is_done, failures[-1] if failures and not is_done else None)
+    failure = failures[-1] if failures and not is_done else None
+    notes = tuple(
+        Note(r.data["task"], r.data["phase"], r.data["val_accuracy"], r.data["notes"])
+        for r in records
+        if r.kind == "epoch" and r.data.get("notes")
+    )
+    return Outcome(seed, matrix, tuple(tasks), is_done, failure, notes)
 
 
 def _unnamed(outcome: Outcome) -> float | None:

@@ -2,8 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -49,6 +50,7 @@ def show(events: Iterable[Event], console: Console) -> None:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bars: dict[tuple[str, str, int], TaskID] = {}
+        chosen: dict[tuple[str, str, int], str] = {}
         for event in events:
             record, trial = event.record, event.record.trial
             name = " ".join(map(str, trial))
@@ -56,15 +58,26 @@ def show(events: Iterable[Event], console: Console) -> None:
                 data = record.data
                 if trial not in bars:
                     bars[trial] = progress.add_task(name, total=None)
-                words = f"{name}: {data['task']}, {data['phase']}"
+                chosen[trial] = _choice(data.get("notes", {}))
+                words = f"{name}: {data['task']}, {data['phase']}{chosen[trial]}"
                 progress.update(bars[trial], description=words, completed=data["number"], total=data["total"])
             elif record.kind == "task":
                 row = record.data["row"]
-                console.print(f"{name}: learned {record.data['task']}, accuracy {row[-1]:.1%}")
+                told = f"{name}: learned {record.data['task']}, accuracy {row[-1]:.1%}"
+                console.print(f"{told}{chosen.pop(trial, '')}", soft_wrap=True)
             elif record.kind == "failed":
                 console.print(f"{name}: failed: {record.data.get('error', '')}")
             if record.kind in ("done", "failed") and trial in bars:
                 progress.remove_task(bars.pop(trial))
+
+
+def _choice(notes: Mapping[str, Any]) -> str:
+    """Which layers a task shares at the moment, and how sure that is, where the method says."""
+    configuration = notes.get("configuration")
+    if configuration is None:
+        return ""
+    posterior = notes.get("posterior", {}).get(configuration)
+    return f", shares {configuration}" + ("" if posterior is None else f" ({posterior:.0%})")
 
 
 def report(*, results: str, out: str | None) -> int:

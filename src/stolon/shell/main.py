@@ -9,7 +9,13 @@ from keyword import iskeyword
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, OpenUnitInterval, PositiveInt
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+)
 
 import stolon
 from stolon.errors import StolonError
@@ -276,7 +282,11 @@ def _inspect(sub: ArgumentParser) -> None:
 
 
 def _reproduce(sub: ArgumentParser) -> None:
-    sub.add_argument("table", metavar="TABLE", help="skill-figure10 or skill-scale")
+    sub.add_argument(
+        "table",
+        metavar="TABLE",
+        help="lasem-figure1, -figure4, -figure6, -table1, -table2, -table3, skill-figure10 or skill-scale",
+    )
     sub.add_argument("--scale", choices=("quick", "half", "full"), default="quick")
     sub.add_argument(
         "--agents", type=PositiveInt | None, default=None, help="how many (default: by the scale)"
@@ -304,6 +314,29 @@ def _reproduce(sub: ArgumentParser) -> None:
         default="both",
         help="variants with beneficial biases",
     )
+    _reproduce_lasem(sub)
+
+
+def _reproduce_lasem(sub: ArgumentParser) -> None:
+    """Options of the tables on selective layer transfer; names are checked where they are known."""
+    for name, word, help_ in (
+        (
+            "--stream",
+            "NAME",
+            "cifar100-lasem, cifar10-stl, pacs-office-home, digits-mixed, ... (default: the paper's)",
+        ),
+        ("--transfer", "MECHANISM", "hard, tensor-factorization, deconvolution (default: the table's)"),
+        ("--lasem", "VARIANT", "of LASEM, compared with the first: default, exact, released, ..."),
+    ):
+        sub.add_argument(name, nargs="+", type=str, metavar=word, default=None, help=f"lasem: {help_}")
+    for name, kind, help_ in (
+        ("--seeds", PositiveInt, "how many (default: 5, at scale quick 2)"),
+        ("--workers", NonNegativeInt, "processes (default: one for each core)"),
+        ("--epochs", PositiveInt, "for each task (default: by the scale)"),
+        ("--learning-rate", PositiveFloat, "at first (default: by the scale)"),
+        ("--fixed", str, "figure 6: the configuration whose posterior is fixed (default: top-2)"),
+    ):
+        sub.add_argument(name, type=kind | None, default=None, help=f"lasem: {help_}")
 
 
 def _run(sub: ArgumentParser) -> None:

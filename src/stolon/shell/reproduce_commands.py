@@ -1,17 +1,21 @@
 """``stolon reproduce TABLE``: the papers' tables and figures, with what is measured here beside them."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+import rich.table
 from rich.console import Console
 
-from stolon.errors import SettingError, UnknownNameError
+from stolon.errors import SettingError, TrialsFailedError, UnknownNameError
+from stolon.experiments import run as run_experiment
 from stolon.shell import exit_codes
+from stolon.shell.experiment_commands import show
 from stolon.shell.terminal import console as make_console
 
 
@@ -30,34 +34,43 @@ class Wanted:
         in_process: without processes of its own.
         anchors: kinds of anchors, None for all.
         biases: ``"both"``, ``"with"`` or ``"without"``.
+        stream: names of streams, None for the paper's first.
+        seeds: how many, None as the scale says.
+        workers: processes, None for as many as there are cores.
+        transfer: mechanisms, None for the table's.
+        lasem: variants of LASEM, None for the default one.
+        epochs: for each task, None as the scale says.
+        learning_rate: at first, None as the scale says.
+        fixed: the configuration of a fixed posterior, None for the paper's.
     """
 
     table: str
-    scale: str
-    agents: int | None
-    tasks: int | None
-    root: str | None
     out: Path
-    seed: int
-    in_process: bool
-    anchors: tuple[str, ...] | None
-    biases: str
+    scale: str = "quick"
+    agents: int | None = None
+    tasks: int | None = None
+    root: str | None = None
+    seed: int = 0
+    in_process: bool = False
+    anchors: Sequence[str] | None = None
+    biases: str = "both"
+    stream: Sequence[str] | None = None
+    seeds: int | None = None
+    workers: int | None = None
+    transfer: Sequence[str] | None = None
+    lasem: Sequence[str] | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    fixed: str | None = None
 
 
-def reproduce(
-    *,
-    table: str,
-    scale: str = "quick",
-    agents: int | None = None,
-    tasks: int | None = None,
-    root: str | None = None,
-    out: str | None = None,
-    seed: int = 0,
-    in_process: bool = False,
-    anchors: Sequence[str] | None = None,
-    biases: str = "both",
-) -> int:
+def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # noqa: ANN401 - those of Wanted
     """Make a table anew; ends by naming its report.
+
+    Args:
+        table: its name.
+        out: where results and report go.
+        options: the other fields of :class:`Wanted`.
 
     Raises:
         UnknownNameError: no such table.
@@ -65,21 +78,15 @@ def reproduce(
     """
     if table not in TABLES:
         raise UnknownNameError("table", table, tuple(TABLES))
-    if biases not in BIASES:
-        raise SettingError(f"biases: expected one of {', '.join(BIASES)}, found {biases!r}")
-    wanted = Wanted(
-        table=table,
-        scale=scale,
-        agents=agents,
-        tasks=tasks,
-        root=root,
-        out=Path(out or f"reproduce/{table}"),
-        seed=seed,
-        in_process=in_process,
-        anchors=None if anchors is None else tuple(anchors),
-        biases=biases,
-    )
-    return TABLES[table](wanted, make_console())
+    wanted = Wanted(table=table, out=Path(out or f"reproduce/{table}"), **options)
+    make, uses = TABLES[table]
+    for entry in fields(wanted):
+        given = getattr(wanted, entry.name) != entry.default
+        if given and entry.name not in (*uses, "table", "out", "scale"):
+            raise SettingError(f"{entry.name}: of no use to {table}; leave it out")
+    if wanted.biases not in BIASES:
+        raise SettingError(f"biases: expected one of {', '.join(BIASES)}, found {wanted.biases!r}")
+    return make(wanted, make_console())
 
 
 def _skill_figure10(wanted: Wanted, console: Console) -> int:
@@ -92,7 +99,7 @@ def _skill_figure10(wanted: Wanted, console: Console) -> int:
         root=wanted.root,
         seed=wanted.seed,
         in_process=wanted.in_process,
-        anchors=wanted.anchors or skill.ANCHORS,
+        anchors=tuple(wanted.anchors or skill.ANCHORS),
         biases=BIASES[wanted.biases],
     )
     world, found = skill.run(config, wanted.out, lambda text: console.print(text, soft_wrap=True))
@@ -108,11 +115,6 @@ def _skill_figure10(wanted: Wanted, console: Console) -> int:
 def _skill_scale(wanted: Wanted, console: Console) -> int:
     from stolon.experiments import report, skill_scale
 
-    for name in ("agents", "root", "in_process", "anchors"):
-        if getattr(wanted, name):
-            raise SettingError(f"{name}: of no use to skill-scale, whose tasks are made up; leave it out")
-    if wanted.biases != "both":
-        raise SettingError("biases: of no use to skill-scale, whose tasks are made up; leave it out")
     most = {"quick": 100, "half": 1_000, "full": 10_000}.get(wanted.scale)
     if most is None:
         raise SettingError(f"scale: expected quick, half or full, found {wanted.scale!r}")
@@ -131,10 +133,85 @@ def _skill_scale(wanted: Wanted, console: Console) -> int:
     return exit_codes.OK
 
 
+def _lasem(wanted: Wanted, console: Console) -> int:
+    from stolon.experiments import lasem, lasem_methods, lasem_report
+    from stolon.experiments.results import Results
+
+    command = shlex.join(["stolon", *sys.argv[1:]])
+    asked = lasem_methods.Wanted(
+        table=wanted.table,  # type: ignore[arg-type]  # it is one
+        scale=wanted.scale,
+        streams=tuple(wanted.stream or ()),
+        root=wanted.root,
+        seeds=wanted.seeds,
+        transfers=None if wanted.transfer is None else tuple(wanted.transfer),
+        variants=tuple(wanted.lasem or ("default",)),
+        tasks=wanted.tasks,
+        epochs=wanted.epochs,
+        learning_rate=wanted.learning_rate,
+        fixed=wanted.fixed or "top-2",
+        workers=_cores() if wanted.workers is None else wanted.workers,
+    )
+    opened = [(plan, lasem_report.Data.of(lasem.open_stream(plan))) for plan in lasem.plans(asked)]
+    failures = []
+    try:
+        for plan, _ in opened:
+            count = len(plan.methods) * len(plan.experiment.seeds)
+            console.print(f"{plan.stream}: {len(plan.methods)} methods, {count} trials", soft_wrap=True)
+            try:
+                show(run_experiment(plan.experiment, wanted.out / plan.stream, command=command), console)
+            except TrialsFailedError as error:
+                failures.append(error)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; the same command goes on:\n  {command}", soft_wrap=True)
+        return exit_codes.INTERRUPTED
+    runs = [
+        lasem_report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
+        for plan, data in opened
+    ]
+    for run in runs:
+        section = run.table()
+        for table in section.tables:
+            console.print(_for_terminal(f"{run.plan.stream}: {table.caption}", table.columns, table.rows))
+        console.print(section.text, soft_wrap=True)
+    lasem_report.keep(runs, wanted.out / f"{wanted.table}.json", command)
+    console.print(f"report: {lasem_report.publish(runs, wanted.out)}", soft_wrap=True)
+    if failures:
+        raise TrialsFailedError("\n".join(map(str, failures)))
+    return exit_codes.OK
+
+
+def _for_terminal(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> rich.table.Table:
+    shown = rich.table.Table(*columns, title=caption, title_justify="left")
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 BIASES: Final[Mapping[str, tuple[bool, ...]]] = MappingProxyType(
     {"both": (False, True), "without": (False,), "with": (True,)}
 )
-TABLES: Final[Mapping[str, Callable[[Wanted, Console], int]]] = MappingProxyType(
-    {"skill-figure10": _skill_figure10, "skill-scale": _skill_scale}
+LASEM_OPTIONS: Final = (
+    "root", "tasks", "stream", "seeds", "workers", "transfer", "lasem", "epochs", "learning_rate",
+)  # fmt: skip
+TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ...]]]] = MappingProxyType(
+    {
+        "skill-figure10": (
+            _skill_figure10,
+            ("agents", "tasks", "root", "seed", "in_process", "anchors", "biases"),
+        ),
+        "skill-scale": (_skill_scale, ("tasks", "seed")),
+        "lasem-figure1": (_lasem, tuple(name for name in LASEM_OPTIONS if name != "lasem")),
+        "lasem-figure4": (_lasem, LASEM_OPTIONS),
+        "lasem-figure6": (_lasem, (*LASEM_OPTIONS, "fixed")),
+        "lasem-table1": (_lasem, LASEM_OPTIONS),
+        "lasem-table2": (_lasem, LASEM_OPTIONS),
+        "lasem-table3": (_lasem, LASEM_OPTIONS),
+    }
 )
-"""What can be made anew, by name."""
+"""What can be made anew, by name: how, and which options it has a use for."""
