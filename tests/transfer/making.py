@@ -102,12 +102,17 @@ def naive_kernel(transfer: str, shape: torch.Size, name: str, shared: dict, fact
     if transfer == "hard":
         return shared[f"{name}/weight"]
     if transfer == "tensor-factorization":
-        core, u = shared[f"{name}/core"], [factors[f"{name}/u{i}"] for i in range(len(shape))]
-        if len(shape) == 2:
-            return torch.einsum("ab,xa,yb->xy", core, *u)
-        if len(shape) == 3:
-            return torch.einsum("abc,xa,yb,zc->xyz", core, *u)
-        return torch.einsum("abcd,xa,yb,zc,wd->xyzw", core, *u)
+        found = shared[f"{name}/core"]
+        for mode in range(len(shape)):
+            factor = factors[f"{name}/u{mode}"]
+            found = torch.stack(
+                [
+                    sum(factor[j, i] * found.select(mode, i) for i in range(shape[mode]))
+                    for j in range(shape[mode])
+                ],
+                mode,
+            )
+        return found
     base = shared[f"{name}/base"][0]  # [c_kb, h, h]
     deconvolution, bias = factors[f"{name}/deconvolution"], factors[f"{name}/deconvolution_bias"]
     h = base.shape[-1]
