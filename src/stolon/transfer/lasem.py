@@ -9,13 +9,14 @@ of shared and one set of own parameters, and one tail.
 **Exactly** (``exact=True``) this computes every configuration at every mini-batch, common prefixes once
 (:mod:`stolon.transfer.prefix`), E- and M-step from the same activations. **By default** it is estimated: the M-step
 trains ``samples`` configurations drawn from the posterior, which gives the same gradient in expectation, and the
-E-step looks at every ``e_every``-th mini-batch only; in between the posterior stays. What that costs and whether it
-loses anything: docs/methods/transfer.md.
+E-step looks at every ``e_every``-th mini-batch only, the rarer the more configurations there are; in between the
+posterior stays. What that costs and whether it loses anything: docs/methods/transfer.md.
 
 Differences from the released code: dropout is off in the E-step and on in the M-step as there; the likelihood and the
 prior are the papers' by default, the released ones by name.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ from stolon.transfer.prefix import Plan, Variant
 
 WEIGHTLESS: Final = 1e-8
 """Configurations of less posterior weight are left out of an exact M-step: their gradients are rounding errors."""
+E_SHARE: Final = 0.4
+"""Most that E-steps cost, of M-steps, where their number is not set."""
+BACKWARD: Final = 3
+"""A training step costs about three forward passes."""
 TOLD: Final = 5e-4
 """Configurations of less posterior weight are not listed in an epoch's notes."""
 
@@ -55,7 +60,8 @@ class LasemConfig(TransferConfig):
             :mod:`stolon.transfer.related`).
         exact: compute all configurations at every mini-batch; ``samples`` and ``e_every`` are not used then.
         samples: configurations drawn per M-step, >= 1.
-        e_every: an E-step at every so many mini-batches, >= 1.
+        e_every: an E-step at every so many mini-batches, >= 1; by default as often as its multiply-accumulates allow:
+            they are then at most two fifths of the M-steps'.
         m_steps: steps on each mini-batch (the papers' numMSteps), >= 1.
         e_precision: of the E-step's forward pass where it is not the M-step's too: ``"float32"`` or ``"bfloat16"``.
         groups: layers that are shared together, counted from 1, such as ``[[1, 2], [3, 4]]``; none by default.
@@ -70,7 +76,7 @@ class LasemConfig(TransferConfig):
     prior: Prior = "counts"
     exact: bool = False
     samples: int = 1
-    e_every: int = 4
+    e_every: int | None = None
     m_steps: int = 1
     e_precision: Literal["float32", "bfloat16"] = "float32"
     groups: list[list[int]] | None = None
@@ -82,8 +88,10 @@ class LasemConfig(TransferConfig):
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("prior", self.prior, PRIORS)
         one_of("e_precision", self.e_precision, ("float32", "bfloat16"))
-        for name in ("samples", "e_every", "m_steps"):
+        for name in ("samples", "m_steps"):
             whole(name, getattr(self, name), 1)
+        if self.e_every is not None:
+            whole("e_every", self.e_every, 1)
         within("fixed_probability", self.fixed_probability, 0, 1)
 
     def belief(self, space: Space, depth: int, before: Tensor | None) -> Belief:
@@ -117,6 +125,8 @@ class EM(Strategy):
         self._is_sharable = [any(row) for row in (space.matrix > 0).T.tolist()]
         self._broad = True  # whether the last posterior gave weight to most
         self._mark = belief.state()
+        self._seen = 0  # mini-batches
+        self._every = config.e_every or e_step_interval(self._network.macs, self._plan(self._all)[0])
 
     @property
     def configuration(self) -> Configuration:
@@ -141,8 +151,9 @@ class EM(Strategy):
         if config.exact:
             yield from self._exact(x, y)
             return
-        if not belief.is_fixed and step % config.e_every == 0:
+        if not belief.is_fixed and self._seen % self._every == 0:
             belief.see(self._likelihood(x, y))
+        self._seen += 1
         for i in range(config.m_steps):
             drawn = draw(belief.posterior, config.samples, self._seed, self._task, epoch, step, i)
             yield self._weighted(x, y, drawn)
@@ -155,12 +166,12 @@ class EM(Strategy):
 
     def state(self) -> dict[str, Tensor]:
         """What is believed."""
-        return {**self._belief.state(), "broad": torch.tensor(self._broad)}
+        return {**self._belief.state(), "broad": torch.tensor(self._broad), "seen": torch.tensor(self._seen)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take back what :meth:`state` gave."""
         self._belief.load(state)
-        self._broad = bool(state["broad"])
+        self._broad, self._seen = bool(state["broad"]), int(state["seen"])
 
     # Steps
 
@@ -222,6 +233,22 @@ class EM(Strategy):
             plan = Plan([self._space.choices[i] for i in chosen])
             self._plans[chosen] = plan, [{variant for variant, _ in level.variants} for level in plan.levels]
         return self._plans[chosen]
+
+
+def e_step_interval(macs: Sequence[int], plan: Plan) -> int:
+    """Mini-batches per E-step such that E-steps cost at most :data:`E_SHARE` of what M-steps cost.
+
+    Args:
+        macs: of each layer, for one configuration.
+        plan: of all configurations, which an E-step computes forwards.
+
+    Example:
+        >>> e_step_interval([100, 100], Plan(Space.every(2).choices))  # 2 and 4 nodes: 600 MACs against 3 x 200
+        3
+    """
+    forward = sum(cost * level.nodes for cost, level in zip(macs, plan.levels, strict=True))
+    step = BACKWARD * sum(macs)
+    return max(1, math.ceil(forward / (E_SHARE * step)))
 
 
 def draw(posterior: Tensor, samples: int, seed: int, *purpose: str | int) -> dict[int, float]:

@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 
 from stolon import nets
+from stolon.measure import flop_counter
 from stolon.nets.heads import new_head
 from stolon.nets.stages import Stage, Staged, split
 from stolon.randomness import generator, number
@@ -91,6 +93,16 @@ class Network:
     def depth(self) -> int:
         """How many layers can be transferred."""
         return len(self.stages)
+
+    @cached_property
+    def macs(self) -> tuple[int, ...]:
+        """Multiply-accumulates of each layer for one input."""
+        counts, x = [], torch.zeros(1, *self._shape)
+        for stage in self.stages:
+            with torch.no_grad(), flop_counter() as counter:
+                x = stage.eval()(x)
+            counts.append(int(counter.get_total_flops()) // 2)
+        return tuple(counts)
 
     # Beginnings
 

@@ -41,6 +41,11 @@ class Level:
     variants: tuple[tuple[Variant, Tensor], ...]
     is_full: bool
 
+    @property
+    def nodes(self) -> int:
+        """How often the layer is computed."""
+        return sum(len(fed) for _, fed in self.variants)
+
 
 @final
 class Plan:

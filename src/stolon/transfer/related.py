@@ -41,7 +41,7 @@ def similarity(one: Tensor, other: Tensor) -> float:
     """Correlation of two profiles [C], at least 0; 0 where one of them is constant.
 
     Example:
-        >>> similarity(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0]))
+        >>> round(similarity(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])), 6)
         1.0
         >>> similarity(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
         0.0
