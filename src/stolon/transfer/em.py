@@ -3,11 +3,11 @@ r"""What LASEM believes about a task's configurations: likelihood, prior, poster
 E-step: :math:`P(c \mid X, y) \propto \pi_t(c) \, P(y \mid X, c)`. The likelihood of a mini-batch of B samples with
 :math:`p_b(c)` the probability that configuration c gives the b-th label:
 
-=====================  ===============================  ==========================================================
-``"joint"``            :math:`\prod_b p_b`              Eq. 2 taken literally; sharp: differences grow with B
-``"geometric-mean"``   :math:`(\prod_b p_b)^{1/B}`      the same per sample: does not depend on the batch size
-``"mean-probability"``  :math:`\frac1B \sum_b p_b`       what the released code computes; broad and slow to move
-=====================  ===============================  ==========================================================
+======================  ============================  ========================================================
+``"joint"``             :math:`\prod_b p_b`           Eq. 2 taken literally; sharp: differences grow with B
+``"geometric-mean"``    :math:`(\prod_b p_b)^{1/B}`   the same per sample: does not depend on the batch size
+``"mean-probability"``  :math:`\frac1B \sum_b p_b`    what the released code computes; broad and slow to move
+======================  ============================  ========================================================
 """
 
 import math
@@ -113,9 +113,11 @@ class Belief:
         """E-step on one mini-batch: the posterior [K], after which the prior is updated.
 
         Args:
-            log_likelihood: of the mini-batch under each configuration, [K].
+            log_likelihood: of the mini-batch under each configuration, [K]; NaN, of outputs that have blown up, is
+                taken as impossible. Where all are impossible nothing is believed anew.
         """
-        if self.is_fixed:
+        log_likelihood = log_likelihood.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        if self.is_fixed or bool((log_likelihood == -torch.inf).all()):
             return self.posterior
         log_prior = self.prior.clamp_min(_LEAST).log()
         self.posterior = (log_prior + log_likelihood.double()).softmax(0)
