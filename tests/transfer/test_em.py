@@ -162,3 +162,14 @@ def test_the_mean_of_an_epoch_is_that_of_its_batches():
     later = [belief.see(logs(*pair)).tolist() for pair in ((0.2, 0.4), (0.9, 0.1))]
     assert belief.mean_since(mark).tolist() == pytest.approx(np.mean(later, 0).tolist())
     assert belief.mean_since(belief.state()).tolist() == pytest.approx(later[-1])
+
+
+@pytest.mark.parametrize("running_mean", [False, True])
+def test_a_configuration_that_gives_no_number_is_impossible_and_spoils_no_other(running_mean):
+    belief = Belief(3, running_mean=running_mean)
+    nan = float("nan")
+    assert belief.see(torch.tensor([nan, -1.0, -1.0])).tolist() == pytest.approx([0, 0.5, 0.5])
+    assert belief.choice == 1
+    before = belief.state()
+    assert belief.see(torch.tensor([nan, nan, -torch.inf])).tolist() == pytest.approx([0, 0.5, 0.5])
+    assert all(torch.equal(value, before[name]) for name, value in belief.state().items())
