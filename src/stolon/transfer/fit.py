@@ -1,5 +1,6 @@
 """The training of one task's parameters, by whatever strategy; complete, as tensors, between any two epochs."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from stolon.errors import TaskError
 from stolon.outcomes import Epoch
 from stolon.randomness import permutation, seeded
 from stolon.settings import at_least
@@ -106,7 +108,7 @@ class Fit:
 
     def __init__(self, strategy: Strategy, training: TransferTraining, lesson: Lesson, before: int) -> None:
         self.strategy, self._training, self._lesson, self._before = strategy, training, lesson, before
-        leaves = list(strategy.leaves())
+        self._leaves = leaves = list(strategy.leaves())
         for leaf in leaves:
             leaf.requires_grad_()
             leaf.grad = torch.zeros_like(leaf)  # from the first step on; see _one_epoch
@@ -114,7 +116,11 @@ class Fit:
         self._epoch = 0
 
     def run(self) -> Iterator[Epoch]:
-        """Train to the end; yields after every epoch, with no validation accuracy."""
+        """Train to the end; yields after every epoch, with no validation accuracy.
+
+        Raises:
+            TaskError: the training has blown up; nothing could be chosen by its numbers.
+        """
         training, name = self._training, self._lesson.task.name
         while self._epoch < training.epochs:
             for stage in self._lesson.network.stages:
@@ -122,6 +128,8 @@ class Fit:
             for group in self._optimizer.param_groups:
                 group["lr"] = training.learning_rate / (1 + training.decay * (self._before + self._epoch))
             loss = self._one_epoch()
+            if not (math.isfinite(loss) and all(bool(leaf.isfinite().all()) for leaf in self._leaves)):
+                raise blown_up(name, f"loss {loss} in epoch {self._epoch + 1}")
             self._epoch += 1
             yield Epoch(name, "train", self._epoch, training.epochs, loss, notes=self.strategy.notes())
 
@@ -155,3 +163,11 @@ class Fit:
         load_optimizer(self._optimizer, state)
         start = "strategy."
         self.strategy.load({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
+
+
+def blown_up(task: str, found: str) -> TaskError:
+    """What to raise where numbers have become infinite or none: nothing could be chosen by them."""
+    return TaskError(
+        f"task {task!r}: expected a training that stays finite, found {found}; lower the "
+        "learning rate or scale the data"
+    )

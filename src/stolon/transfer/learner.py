@@ -20,7 +20,7 @@ from stolon.tasks import Split, Task, to_float
 from stolon.training import EVALUATION_BATCH
 from stolon.transfer import statistics
 from stolon.transfer.configurations import Configuration
-from stolon.transfer.fit import Fit, Lesson, Strategy, TransferTraining
+from stolon.transfer.fit import Fit, Lesson, Strategy, TransferTraining, blown_up
 from stolon.transfer.mechanisms import Mechanism, find
 from stolon.transfer.network import Layers, Network, Parts, by_parts, copied, flat, unflat
 from stolon.transfer.objectives import accuracy_of, concatenated
@@ -225,7 +225,10 @@ class TransferLearner(Learner):
         for indices in torch.arange(len(part)).split(EVALUATION_BATCH):
             x, y = part.batch(indices)
             batches.append((self.logits(x, task), y))
-        return accuracy_of(*concatenated(batches))
+        outputs, y = concatenated(batches)
+        if not bool(outputs.isfinite().all()):
+            raise blown_up(task, "validation outputs that are none")
+        return accuracy_of(outputs, y)
 
     def _measure_statistics(self, network: Network, work: Work, task: Task) -> None:
         if network.has_statistics and work.fit is not None:
