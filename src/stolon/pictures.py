@@ -45,6 +45,7 @@ MAX_SIZE = 2048
 """Largest ``size``, in pixels."""
 
 RECIPE = "rgb8/bicubic/centre/1"
+SQUEEZED = "rgb8/bicubic/whole/1"
 """Names how pixels are made from files; part of the digest of data read from files."""
 
 # Pillow documents OSError. Damaged and made-up files raise these as well, from its parsers' insides.
@@ -114,7 +115,12 @@ def read(path: Path) -> bytes:
 
 
 def square(
-    data: bytes, size: int, name: str = "image", *, formats: tuple[str, ...] = FORMATS
+    data: bytes,
+    size: int,
+    name: str = "image",
+    *,
+    formats: tuple[str, ...] = FORMATS,
+    squeeze: bool = False,
 ) -> NDArray[np.uint8]:
     """One picture as uint8 [3, size, size].
 
@@ -123,6 +129,7 @@ def square(
         size: side of the square in pixels, 1 to 2048.
         name: what the picture is called in messages.
         formats: the formats to try, of :data:`FORMATS`.
+        squeeze: take the whole picture, whatever its proportions; else its centre square.
 
     Raises:
         ImageError: not a picture that we take; says what was found and what to do.
@@ -136,7 +143,7 @@ def square(
     try:
         with quiet_pillow(), Image.open(BytesIO(data), formats=formats) as image:
             _check_header(image, name)
-            pixels: NDArray[np.uint8] = np.asarray(_upright_square(image, size, name))
+            pixels: NDArray[np.uint8] = np.asarray(_upright_square(image, size, name, squeeze=squeeze))
             return np.array(pixels.transpose(2, 0, 1), order="C")  # a copy of its own, writable
     except ImageError:
         raise
@@ -186,15 +193,16 @@ def _check_header(image: Image.Image, name: str) -> None:
         )
 
 
-def _upright_square(image: Image.Image, size: int, name: str) -> Image.Image:
+def _upright_square(image: Image.Image, size: int, name: str, *, squeeze: bool) -> Image.Image:
     image.draft(None, (2 * size, 2 * size))  # JPEG only: skips work, but reads every byte all the same
     image.load()
     turn = _TURNS.get(_orientation(image.info.get("exif")))
     plain = _resizable(image, name)
-    side = min(plain.size)
-    left, top = (plain.width - side) / 2, (plain.height - side) / 2
+    width, height = plain.size if squeeze else (min(plain.size),) * 2
+    left, top = (plain.width - width) / 2, (plain.height - height) / 2
     # The square is cut out while scaling: scaling first would turn 1x25,000,000 pixels into a bomb.
-    square = plain.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    box = (left, top, left + width, top + height)
+    square = plain.resize((size, size), Image.Resampling.BICUBIC, box=box)
     if square.mode in ("RGBA", "LA"):
         paper = Image.new("RGBA", square.size, "white")
         square = Image.alpha_composite(paper, square.convert("RGBA"))

@@ -236,3 +236,12 @@ def test_file_names_are_shown_without_control_characters(tmp_path):
         images.decode(path, 8)
     assert "\x1b" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_squeezing_keeps_what_a_centre_square_cuts_off():
+    wide = b"P6 4 2 255 " + bytes([255, 0, 0] + [0, 0, 0] * 2 + [0, 0, 255]) * 2
+    cut, whole = (pictures.square(wide, 2, squeeze=squeeze) for squeeze in (False, True))
+    assert not cut.any()
+    assert whole[0, 0, 0] > 60
+    assert whole[2, 0, 1] > 60
+    assert whole.shape == (3, 2, 2)

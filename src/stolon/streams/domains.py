@@ -9,14 +9,13 @@ Source:
     Lee et al., "Sharing less is more", submission to ICLR 2021, appendix A; Lifelong-ML/LASEM,
     classification/gen_data.py (the order of classes, and the groups).
 
-Deliberate differences: pixels are uint8, which networks take as values from 0 to 1, like the released ones
-to half a grey level; the centre square is scaled (:mod:`stolon.streams.images`, anti-aliased), where the
-released code squeezes the whole image into a square; shares are rounded, and what is left over is trained
-on, where it is dropped there.
+Images of all proportions are squeezed into squares, anti-aliased. Deliberate differences: pixels are uint8, which
+networks take as values from 0 to 1, like the released ones to half a grey level; shares are rounded, and what is
+left over is trained on, where it is dropped there.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -188,6 +187,7 @@ class _Domains:
 
     @staticmethod
     def read(surveys: Mapping[str, inspection.Survey], how: How, limit_bytes: int) -> "_Domains":
+        how = replace(how, squeeze=True)  # as the paper resizes: its images are of all proportions
         readings = {}
         left = limit_bytes
         for name, survey in surveys.items():

@@ -28,6 +28,7 @@ class FileSplit(Split):
         size: side of the square in pixels.
         pixels: all pixels, uint8 [N, 3, size, size], if they are in memory; shared between splits.
         workers: threads that decode; 0 takes one per core that this process may use.
+        squeeze: whole pictures were taken, whatever their proportions; else their centre squares.
 
     Raises:
         DataError: lengths differ, or a row does not exist.
@@ -44,6 +45,7 @@ class FileSplit(Split):
         *,
         pixels: Tensor | None = None,
         workers: int = 0,
+        squeeze: bool = False,
     ) -> None:
         images.check_size(size)
         if len(paths) != len(contents) or rows.ndim != 1 or rows.shape != labels.shape:
@@ -60,6 +62,7 @@ class FileSplit(Split):
         self._paths, self._contents = paths, contents
         self._rows, self._labels = rows, labels.long()
         self._size, self._pixels, self._workers = size, pixels, workers
+        self._squeeze = squeeze
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -100,7 +103,8 @@ class FileSplit(Split):
 
     @cached_property
     def _digest(self) -> str:
-        sha = hashlib.sha256(f"{images.RECIPE} {self._size}".encode())
+        recipe = images.SQUEEZED if self._squeeze else images.RECIPE
+        sha = hashlib.sha256(f"{recipe} {self._size}".encode())
         for row, label in zip(self._rows.tolist(), self._labels.tolist(), strict=True):
             sha.update(f"\n{self._contents[row]} {label}".encode())
         return sha.hexdigest()
@@ -108,7 +112,9 @@ class FileSplit(Split):
     def _decoded(self, rows: list[int]) -> Tensor:
         pixels = images.empty(len(rows), self._size)
         paths = [self._paths[row] for row in rows]
-        answers = images.read_many(paths, self._size, out=pixels, workers=self._workers)
+        answers = images.read_many(
+            paths, self._size, out=pixels, workers=self._workers, squeeze=self._squeeze
+        )
         wrong = []
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, ImageError):

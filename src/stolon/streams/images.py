@@ -19,7 +19,17 @@ from torch import Tensor
 
 from stolon import pictures, settings
 from stolon.errors import ImageError
-from stolon.pictures import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIZE, RECIPE, check_size, printable, read
+from stolon.pictures import (
+    FORMATS,
+    MAX_BYTES,
+    MAX_PIXELS,
+    MAX_SIZE,
+    RECIPE,
+    SQUEEZED,
+    check_size,
+    printable,
+    read,
+)
 
 __all__ = [
     "FORMATS",
@@ -27,6 +37,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_SIZE",
     "RECIPE",
+    "SQUEEZED",
     "check_size",
     "decode",
     "decode_many",
@@ -87,7 +98,7 @@ def empty(count: int, size: int) -> Tensor:
 
 
 def read_many(
-    paths: Sequence[Path], size: int, *, out: Tensor | None = None, workers: int = 0
+    paths: Sequence[Path], size: int, *, out: Tensor | None = None, workers: int = 0, squeeze: bool = False
 ) -> list[str | ImageError]:
     """Read, check and decode files once: for each the SHA-256 of its bytes, or what is wrong with it.
 
@@ -96,6 +107,7 @@ def read_many(
         size: side of the square in pixels.
         out: where the pixels go, uint8 [N, 3, size, size]; without it they are dropped after the check.
         workers: threads that decode; 0 takes one per core that this process may use.
+        squeeze: take whole pictures, whatever their proportions; else their centre squares.
 
     Raises:
         SettingError: ``size`` or ``workers`` is out of its range.
@@ -107,7 +119,7 @@ def read_many(
     def one(index: int) -> str | ImageError:
         try:
             data = read(paths[index])
-            pixels = pictures.square(data, size, printable(paths[index]))
+            pixels = pictures.square(data, size, printable(paths[index]), squeeze=squeeze)
         except ImageError as error:
             return error
         if target is not None:

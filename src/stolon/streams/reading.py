@@ -38,6 +38,7 @@ class How:
         val_share: the share of each class that a missing ``val`` takes.
         test_share: the share of each class that a missing ``test`` takes.
         workers: threads that decode; 0 takes one per core that this process may use.
+        squeeze: take whole images, whatever their proportions; else their centre squares.
     """
 
     size: int
@@ -45,6 +46,7 @@ class How:
     val_share: float
     test_share: float
     workers: int
+    squeeze: bool = False
 
     @staticmethod
     def checked(
@@ -93,7 +95,7 @@ def read(survey: inspection.Survey, how: How, limit_bytes: int) -> Reading:
     fits = len(survey.paths) * 3 * how.size**2 <= limit_bytes
     pixels = images.empty(len(survey.paths), how.size) if fits else None
     size = how.size if fits else min(how.size, CHECK_SIZE)
-    answers = images.read_many(survey.paths, size, out=pixels, workers=how.workers)
+    answers = images.read_many(survey.paths, size, out=pixels, workers=how.workers, squeeze=how.squeeze)
     problems = inspection.judge(survey, answers, val_share=how.val_share, test_share=how.test_share)
     contents = tuple(answer for answer in answers if not isinstance(answer, ImageError))
     return Reading(survey, contents, pixels, problems)
@@ -134,6 +136,7 @@ def as_task(
             how.size,
             pixels=reading.pixels,
             workers=how.workers,
+            squeeze=how.squeeze,
         )
 
     names = tuple(survey.classes[label] for label in chosen)
