@@ -61,7 +61,7 @@ class BruteForce(TransferLearner):
     Config: ClassVar[type[BruteForceConfig]] = BruteForceConfig
     config: BruteForceConfig
     _candidate = 0
-    _score_now = -1.0
+    _score_now: float | None = None  # of the candidate under way; numbers' R^2 has no lower bound
     _best: _Best | None = None
 
     def _strategy(self, lesson: Lesson) -> Strategy:
@@ -79,31 +79,34 @@ class BruteForce(TransferLearner):
         while True:
             yield from self._one(network, work, task, seed)
             assert work.fit is not None
-            if self._best is None or self._score_now > self._best.score:
+            score = self._score_now
+            assert score is not None, "at least one epoch"
+            if self._best is None or score > self._best.score:
                 choice = space.choices[self._candidate]
-                self._best = _Best(self._score_now, choice, copied(self._shared), copied_parts(work.parts))
+                self._best = _Best(score, choice, copied(self._shared), copied_parts(work.parts))
             if self._candidate + 1 == len(space):
                 break
-            self._candidate, self._score_now = self._candidate + 1, -1.0
+            self._candidate, self._score_now = self._candidate + 1, None
             self._shared = copied(work.before)
             work = self._work = Work(work.before, self._new_parts(network, task, seed))
         best = self._best
         self._shared, work.parts = best.shared, best.parts
         self._keep(task.name, work, best.configuration)
         self._work = None
-        self._candidate, self._score_now, self._best = 0, -1.0, None
+        self._candidate, self._score_now, self._best = 0, None, None
 
     def _one(self, network: Network, work: Work, task: Task, seed: int) -> Iterator[Epoch]:
         """Train one candidate to its end."""
         for epoch in self._train(network, work, task, seed):
-            assert epoch.val_accuracy is not None
-            self._score_now = max(self._score_now, epoch.val_accuracy)
+            score = epoch.val_accuracy
+            assert score is not None, "there are validation data"
+            self._score_now = score if self._score_now is None else max(score, self._score_now)
             configuration = epoch.notes["configuration"]
             yield replace(epoch, phase=f"train {configuration}")
 
     def _drop(self, task: str) -> None:
         if task == self.unfinished:
-            self._candidate, self._score_now, self._best = 0, -1.0, None
+            self._candidate, self._score_now, self._best = 0, None, None
         super()._drop(task)
 
     def _state(self) -> tuple[Mapping[str, Json], Groups]:
@@ -115,12 +118,14 @@ class BruteForce(TransferLearner):
         return {**document, "search": search}, groups
 
     def _restore(self, document: Mapping[str, Json], groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        search = document["state"]["search"]
-        super()._restore(document, groups)
-        self._candidate, self._score_now, self._best = int(search["candidate"]), float(search["score"]), None
+        saved, search = self._read(document, groups), document["state"]["search"]
+        best = None
         if search["best"] is not None:
-            assert self._network is not None
+            assert saved.network is not None, "a candidate has been trained"
             score, text = search["best"]
-            shared = in_order(unflat("shared", groups["best"], self._network.depth))
-            parts = parts_of(self._network, groups["best"])
-            self._best = _Best(float(score), Configuration.from_text(text), shared, parts)
+            shared = in_order(unflat("shared", groups["best"], saved.network.depth))
+            best = _Best(
+                score, Configuration.from_text(text), shared, parts_of(saved.network, groups["best"])
+            )
+        self._candidate, self._score_now, self._best = int(search["candidate"]), search["score"], best
+        self._take(saved)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stolon import nets
-from stolon.errors import DataError, SettingError
+from stolon.errors import DataError, RecipeChangedError, SettingError
 from stolon.learner import Learner
 from stolon.nets.stages import split
 from stolon.outcomes import Epoch, Size
@@ -61,9 +61,14 @@ class TransferConfig(TransferTraining):
         """The mechanism's class."""
         if isinstance(self.transfer, str):
             return find(self.transfer)
-        if isinstance(self.transfer, type) and issubclass(self.transfer, Mechanism):
-            return self.transfer
-        raise SettingError(f"transfer: expected a name or a Mechanism, found {self.transfer!r}")
+        if not (isinstance(self.transfer, type) and issubclass(self.transfer, Mechanism)):
+            raise SettingError(f"transfer: expected a name or a Mechanism, found {self.transfer!r}")
+        missing = sorted(getattr(self.transfer, "__abstractmethods__", ()))
+        if not isinstance(getattr(self.transfer, "name", None), str):
+            missing.append("name")
+        if missing:
+            raise SettingError(f"transfer: {self.transfer.__name__} lacks {', '.join(missing)}")
+        return self.transfer
 
 
 @final
@@ -197,7 +202,7 @@ class TransferLearner(Learner):
         for layer in (*self._shared, *work.parts.own, *work.parts.factors):
             for name, tensor in layer.items():
                 layer[name] = tensor.detach()
-        work.parts.tail.requires_grad_(requires_grad=False)
+        work.parts.tail.requires_grad_(requires_grad=False).zero_grad()  # to None: as large as the tail
         if self.config.rollback == "unshared":
             self._shared = rolled_back(
                 self._shared, work.before, configuration, by_channel=self._network.mechanism.by_channel
@@ -276,30 +281,59 @@ class TransferLearner(Learner):
         return {"work": work.parts.tensors(), "before": flat("before", work.before), "fit": saved}
 
     def _restore(self, document: Mapping[str, Json], groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        state = document["state"]
-        shape = next((tuple(shape) for shape in document["shapes"].values()), None)
-        network, shared, work = None, list[dict[str, Tensor]](), None
-        if shape is not None and "shared" in groups:
-            network = Network(self._net, shape, self.config.mechanism(), self.config.parts)
-            shared = in_order(unflat("shared", groups["shared"], network.depth))
-        kept = {}
-        for name, text in state["configurations"].items():
-            assert network is not None
-            kept[name] = Kept(Configuration.from_text(text), parts_of(network, groups[f"task:{name}"]))
+        self._take(self._read(document, groups))
+
+    def _read(self, document: Mapping[str, Json], groups: Mapping[str, Mapping[str, Tensor]]) -> "Saved":
+        """What was saved; changes nothing.
+
+        Raises:
+            RecipeChangedError: it was saved with another mechanism.
+        """
+        theirs, mine = document["settings"]["transfer"], self.config.mechanism().name
+        if theirs != mine:
+            raise RecipeChangedError(
+                f"saved with transfer={theirs!r}, this learner has {mine!r}; make it as it was saved"
+            )
+        saved = Saved(epochs=int(document["state"]["epochs"]))
+        shapes = list(document["shapes"].values())
+        if not shapes:
+            return saved
+        network = saved.network = Network(
+            self._net, tuple(shapes[0]), self.config.mechanism(), self.config.parts
+        )
+        saved.shared = in_order(unflat("shared", groups["shared"], network.depth))
+        for name, text in document["state"]["configurations"].items():
+            saved.kept[name] = Kept(Configuration.from_text(text), parts_of(network, groups[f"task:{name}"]))
         if "work" in groups:
-            assert network is not None
             before = in_order(unflat("before", groups["before"], network.depth))
-            work = Work(before, parts_of(network, groups["work"]), saved=dict(groups["fit"]))
-        self._network, self._shared, self._kept, self._work = network, shared, kept, work
-        self._epochs = int(state["epochs"])
+            saved.work = Work(before, parts_of(network, groups["work"]), saved=dict(groups["fit"]))
+        return saved
+
+    def _take(self, saved: "Saved") -> None:
+        self._network, self._shared = saved.network, saved.shared
+        self._kept, self._work, self._epochs = saved.kept, saved.work, saved.epochs
+
+
+@final
+@dataclass
+class Saved:
+    """A learner's state, as it was read."""
+
+    epochs: int
+    network: Network | None = None
+    shared: Layers = dataclasses.field(default_factory=list)
+    kept: dict[str, Kept] = dataclasses.field(default_factory=dict)
+    work: Work | None = None
 
 
 def in_order(layers: Layers) -> Layers:
-    """The same, each layer's tensors sorted by name: an optimiser's state knows them by position alone.
+    """The same, each layer's tensors contiguous and sorted by name: an optimiser knows them by position alone.
 
-    Files keep no order, so new tensors and loaded ones must have the same one.
+    Files keep neither order nor strides, on which a convolution's last bits depend: new tensors and loaded ones must
+    have the same.
     """
-    return [dict(sorted(layer.items())) for layer in layers]
+    contiguous = torch.contiguous_format  # a copy: contiguous() leaves strides of dimensions of size 1
+    return [{name: layer[name].clone(memory_format=contiguous) for name in sorted(layer)} for layer in layers]
 
 
 def parts_of(network: Network, tensors: Mapping[str, Tensor]) -> Parts:
