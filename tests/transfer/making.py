@@ -160,3 +160,24 @@ def naive_features(
         made = naive_parameters(transfer, lesson, layer, row, shared, parts)
         x = functional_call(stage, made, (x,))
     return x
+
+
+METHODS = {
+    "static": {"configuration": "top-1"},
+    "lasem": {"e_every": 2},
+    "exact": {"exact": True},
+    "running mean": {"prior": "running-mean"},
+    "related": {"prior": "related"},
+    "history": {"prior": "history"},
+    "brute-force": {},
+    "darts": {},
+    "darts as released": {"released": True},
+}
+
+
+def method(which, **settings):
+    name = {"darts as released": "darts"}.get(which, which if which in learners.names() else "lasem")
+    net = settings.pop("net", tiny)
+    return make(
+        name, net, **{"epochs": 2, "batch_size": 12, "optimizer": "rmsprop-tf", **METHODS[which], **settings}
+    )

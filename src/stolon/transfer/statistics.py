@@ -28,10 +28,12 @@ def measured(
     made = network.compose(shared, parts, [{variant} for variant in configuration.shared])
     momenta = {}
     for stage in network.stages:
-        stage.train()
+        stage.eval()  # nothing drops out
         for module in stage.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.train()
                 module.reset_running_stats()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 momenta[module], module.momentum = module.momentum, None  # None: the plain mean over batches
     for indices in torch.arange(min(len(split), SAMPLES)).split(BATCH):
         x = as_input(to_float(split.batch(indices)[0]))
