@@ -154,3 +154,16 @@ def test_a_report_lies_beside_its_results_unless_told_otherwise(run, tiny):
     results = tiny.with_suffix("") / "results.jsonl"
     assert run("report", results).code == 0
     assert (results.parent / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("notes", "words"),
+    [
+        ({}, ""),
+        ({"configuration": "0101"}, ", shares 0101"),
+        ({"configuration": "0101", "posterior": {"0101": 0.934, "1111": 0.066}}, ", shares 0101 (93%)"),
+        ({"configuration": "0101", "posterior": {"1111": 1.0}}, ", shares 0101 (under 1%)"),
+    ],
+)
+def test_what_a_task_shares_is_told_while_it_is_learned(notes, words):
+    assert experiment_commands.sharing(notes) == words

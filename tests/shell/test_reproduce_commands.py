@@ -1,9 +1,13 @@
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from stolon.errors import SettingError, UnknownNameError
-from stolon.experiments import skill, skill_report, skill_scale
+from stolon.errors import DataError, SettingError, UnknownNameError
+from stolon.experiments import lasem, lasem_report, skill, skill_report, skill_scale
+from stolon.experiments.lasem_methods import MECHANISMS, VARIANTS, Wanted
+from stolon.experiments.lasem_streams import SCALES, STREAMS
 from stolon.shell import exit_codes, reproduce_commands
 from stolon.shell.reproduce_commands import TABLES, reproduce
 
@@ -93,6 +97,101 @@ def test_skill_scale_grows_as_far_as_asked(monkeypatch, tmp_path, capsys):
     assert "two levels" in (tmp_path / "report.md").read_text()
     with pytest.raises(SettingError, match="scale"):
         reproduce(table="skill-scale", scale="huge", out=str(tmp_path))
+
+
+TINY = ("--stream", "digits-mixed", "--tasks", 1, "--epochs", 1, "--seeds", 1, "--workers", 0)
+
+
+def test_a_table_on_selective_transfer_is_run_told_and_reported(run, tmp_path):
+    asked = ("reproduce", "lasem-table1", *TINY, "--transfer", "tensor-factorization", "--out", tmp_path)
+    ended = run(*asked, "--lasem", "default", "exact")
+    assert (ended.code, ended.err) == (exit_codes.OK, "")
+    assert "digits-mixed: 2 methods, 2 trials" in ended.out
+    assert re.search(
+        r"LASEM TF digits-mixed 0: learned digits-lower, accuracy .*, shares [01]{3} \(\d+%\)", ended.out
+    )
+    assert "LASEM exact TF" in ended.out
+    assert "ProgNN" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "lasem-table1.json").is_file()
+    again = run(*asked, "--lasem", "default", "exact")
+    assert again.code == exit_codes.OK
+    assert "learned" not in again.out  # all trials were done
+    assert "another folder" in run(*asked).err
+
+
+def test_tables_on_selective_transfer_hand_all_options_on(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(lasem, "plans", lambda wanted: asked.append(wanted) or ())
+    monkeypatch.setattr(lasem_report, "publish", lambda runs, folder: folder / "report.html")
+    options = {
+        "scale": "half", "stream": ["cifar10-stl", "digits-mixed"], "root": "data", "seeds": 3, "workers": 4,
+        "transfer": ["deconvolution"], "lasem": ["exact"], "tasks": 7, "epochs": 5, "learning_rate": 0.1, "fixed": "2",
+    }  # fmt: skip
+    assert reproduce(table="lasem-figure6", out=str(tmp_path), **options) == exit_codes.OK
+    assert asked == [
+        Wanted(
+            "lasem-figure6", "half", ("cifar10-stl", "digits-mixed"), "data", 3, ("deconvolution",), ("exact",),
+            tasks=7, epochs=5, learning_rate=0.1, fixed="2", workers=4,
+        )
+    ]  # fmt: skip
+
+
+def test_a_failed_trial_is_told_after_the_report(monkeypatch, run, tmp_path):
+    from stolon.transfer.static import Static
+
+    def fail(self, task, seed):
+        raise DataError("no good")
+
+    monkeypatch.setattr(Static, "_learn", fail)
+    ended = run("reproduce", "lasem-figure1", *TINY, "--transfer", "hard", "--out", tmp_path)
+    assert ended.code == exit_codes.FAILED
+    assert "no good" in ended.err
+    assert "report:" in ended.out
+
+
+def test_data_that_are_missing_are_told_before_anything_runs(run, tmp_path):
+    ended = run("reproduce", "lasem-figure4", "--root", tmp_path, "--out", tmp_path / "out")
+    assert ended.code == 3
+    assert "take --stream from" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_names_the_command_that_goes_on(monkeypatch, run, tmp_path):
+    def stop(events, console):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce_commands, "show", stop)
+    ended = run("reproduce", "lasem-table3", *TINY, "--out", tmp_path)
+    assert ended.code == exit_codes.INTERRUPTED
+    assert "the same command goes on" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("table", "option"),
+    [
+        ("lasem-table3", {"seed": 1}),
+        ("lasem-table3", {"fixed": "top-1"}),
+        ("lasem-figure1", {"lasem": ["exact"]}),
+        ("lasem-table1", {"agents": 3}),
+        ("skill-figure10", {"seeds": 2}),
+        ("skill-scale", {"stream": ["digits-mixed"]}),
+    ],
+)
+def test_options_of_other_tables_are_refused(table, option):
+    with pytest.raises(SettingError, match=f"{next(iter(option))}: of no use to {table}"):
+        reproduce(table=table, **option)
+
+
+def test_the_documentation_names_every_table_option_variant_and_stream():
+    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    section = text.partition("## Tables of papers")[2].partition("\n## ")[0]
+    for table, (_, uses) in TABLES.items():
+        (line,) = [line for line in section.splitlines() if line.startswith(f"| `{table}`")]
+        told = section if table.startswith("lasem") else line
+        for option in uses:
+            assert f"`--{option.replace('_', '-')}" in told
+    for name in (*VARIANTS, *STREAMS, *MECHANISMS, *SCALES):
+        assert f"`{name}`" in section
 
 
 def test_tables_register_in_one_place():

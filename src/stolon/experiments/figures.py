@@ -292,6 +292,7 @@ def timeline(
             axes.axvline(end, color="white", linewidth=2)
             axes.axvline(end, color="black", linewidth=0.8)
         _ticks(axes.yaxis, rows)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[:].set_visible(False)
         axes.set(title=_short(title, 70), xlabel=x_title)
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)

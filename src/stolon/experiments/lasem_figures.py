@@ -11,7 +11,6 @@ from stolon.experiments.lasem_measured import (
     number,
     percent,
     points,
-    ratio,
 )
 from stolon.experiments.lasem_methods import MECHANISMS, Method, configuration_words
 from stolon.experiments.report_parts import Section, Table
@@ -92,7 +91,7 @@ def figure4(found: Measured) -> Section:
                     number(found.kept(method)),
                     number(found.kept_of_peak(method)),
                     percent(found.final(method)),
-                    number(ratio(found.seconds(method), found.seconds(first))),
+                    found.time(method, first),
                     _paper_kept(found, method),
                 )
             )
@@ -177,7 +176,7 @@ def figure6(found: Measured) -> Section:
                     points(difference(peak, found.peak(first))) if method != first else NOTHING,
                     number(found.kept(method)),
                     number(found.kept_of_peak(method)),
-                    number(ratio(found.seconds(method), found.seconds(first))),
+                    found.time(method, first),
                 )
             )
     heads = ("", "accuracy [%]", "− LASEM [points]", "kept (end)", "kept (peak)", "time (LASEM = 1)")

@@ -52,6 +52,10 @@ class Measured:
         """Seconds of learning all tasks."""
         return self._of(method, lambda o: math.fsum(task["seconds"] for task in o.tasks))
 
+    def time(self, method: Method, base: Method) -> str:
+        """Seconds relative to those of another method, seed by seed, in words."""
+        return "1" if method == base else number(ratio(self.seconds(method), self.seconds(base)))
+
     def best(self, methods: Iterable[Method]) -> Method | None:
         """The method of the highest mean peak, of equals the first; None where none has any."""
         means = {method: mean(self.peak(method)) for method in methods if self.peak(method)}

@@ -189,7 +189,7 @@ def _lasem_words(plan: Plan) -> str:
     names = [name for name in plan.wanted.variants if plan.find(variant=name)]
     if not names:
         return ""
-    told = "; ".join(f"{name}: {_words(VARIANTS[name]) or 'the defaults'}" for name in names)
+    told = "; ".join(f"{name} ({_words(VARIANTS[name]) or 'no setting changed'})" for name in names)
     return (
         f"\n\nLASEM ran as {told}. By default it is estimated: one configuration drawn from the posterior is trained "
         "at each mini-batch, and the E-step looks at every fourth; the papers compute all configurations at every "

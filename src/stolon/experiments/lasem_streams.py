@@ -61,12 +61,12 @@ STREAMS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
         },
         "stl10-lasem": {
             "quick": Setting(scaled(STL, 4, 1e-3), 2, {}, STL),
-            "half": Setting(scaled(STL, 20, 5e-4), 10, {}, STL),
+            "half": Setting(scaled(STL, 20, 3e-4), 10, {}, STL),
             "full": Setting(STL, 20, {}, STL),
         },
         "cifar10-stl": {
-            "quick": Setting(scaled(STL, 15, 5e-4, side=32), 4, {}, STL),
-            "half": Setting(scaled(STL, 40, 5e-4, side=32), 20, {}, STL),
+            "quick": Setting(scaled(STL, 15, 3e-4, side=32), 4, {}, STL),
+            "half": Setting(scaled(STL, 40, 3e-4, side=32), 20, {}, STL),
             "full": Setting(replace(STL, side=32), 20, {}, STL),
         },
         "digits-mixed": {

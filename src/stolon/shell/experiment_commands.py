@@ -58,7 +58,7 @@ def show(events: Iterable[Event], console: Console) -> None:
                 data = record.data
                 if trial not in bars:
                     bars[trial] = progress.add_task(name, total=None)
-                chosen[trial] = _choice(data.get("notes", {}))
+                chosen[trial] = sharing(data.get("notes", {}))
                 words = f"{name}: {data['task']}, {data['phase']}{chosen[trial]}"
                 progress.update(bars[trial], description=words, completed=data["number"], total=data["total"])
             elif record.kind == "task":
@@ -71,13 +71,19 @@ def show(events: Iterable[Event], console: Console) -> None:
                 progress.remove_task(bars.pop(trial))
 
 
-def _choice(notes: Mapping[str, Any]) -> str:
+def sharing(notes: Mapping[str, Any]) -> str:
     """Which layers a task shares at the moment, and how sure that is, where the method says."""
     configuration = notes.get("configuration")
     if configuration is None:
         return ""
-    posterior = notes.get("posterior", {}).get(configuration)
-    return f", shares {configuration}" + ("" if posterior is None else f" ({posterior:.0%})")
+    if "posterior" not in notes:
+        return f", shares {configuration}"
+    probability = notes["posterior"].get(configuration, 0.0)
+    return (
+        f", shares {configuration} ({probability:.0%})"
+        if probability >= 0.01
+        else f", shares {configuration} (under 1%)"
+    )
 
 
 def report(*, results: str, out: str | None) -> int:
