@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from stolon.errors import DataError
+from stolon.errors import DataError, SettingError
 from stolon.randomness import generator
 from stolon.settings import above
 from stolon.tasks import to_float
@@ -49,6 +49,8 @@ class DartsConfig(TransferConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         above("architecture_learning_rate", self.architecture_learning_rate, 0)
+        if self.parts != 1:
+            raise SettingError(f"parts: expected 1, darts chooses whole layers, found {self.parts}")
 
 
 @final
@@ -88,6 +90,12 @@ class Mixture(Strategy):
         self._optimizer.step()
         yield self._loss(x, y)
         self.logits.grad = None  # the weights' loss is not theirs
+
+    def begin_epoch(self, learning_rate: float) -> None:
+        """As released the logits have the weights' rate, which falls."""
+        if self._config.released:
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
 
     def notes(self) -> dict[str, Any]:
         """The choice, and how much each layer is shared."""

@@ -83,6 +83,9 @@ class Strategy(ABC):
         """What is trained; none of it is replaced while training."""
         raise NotImplementedError
 
+    def begin_epoch(self, learning_rate: float) -> None:  # noqa: B027 - most have no optimiser of their own
+        """An epoch begins; the weights are trained with this rate."""
+
     def notes(self) -> dict[str, Any]:
         """What there is to tell after an epoch."""
         return {"configuration": str(self.configuration)}
@@ -125,8 +128,10 @@ class Fit:
         while self._epoch < training.epochs:
             for stage in self._lesson.network.stages:
                 stage.train()
+            rate = training.learning_rate / (1 + training.decay * (self._before + self._epoch))
             for group in self._optimizer.param_groups:
-                group["lr"] = training.learning_rate / (1 + training.decay * (self._before + self._epoch))
+                group["lr"] = rate
+            self.strategy.begin_epoch(rate)
             loss = self._one_epoch()
             if not (math.isfinite(loss) and all(bool(leaf.isfinite().all()) for leaf in self._leaves)):
                 raise blown_up(name, f"loss {loss} in epoch {self._epoch + 1}")
