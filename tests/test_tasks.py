@@ -87,3 +87,54 @@ def test_images_of_bytes_become_floats_between_0_and_1():
     assert to_float(x).max() == 1
     y = torch.randn(3)
     assert to_float(y) is y
+
+
+def numbers(n=4, outputs=2, shape=(1, 2, 2), dtype=torch.float32):
+    return Split.of(torch.rand(n, *shape), torch.rand(n, outputs, dtype=dtype))
+
+
+def test_a_task_of_numbers_is_a_regression():
+    task = Task("t", ("height", "width"), numbers(), numbers(), numbers())
+    assert task.is_regression
+    assert not Task("t", ("a", "b"), split(), split(), split()).is_regression
+    assert task.train.labels.shape == (4, 2)
+    assert task.train.batch(torch.tensor([1]))[1].dtype == torch.float32
+
+
+def test_numbers_of_any_precision_become_32_bit_floats():
+    assert numbers(dtype=torch.float64).labels.dtype == torch.float32
+    y = torch.rand(4, 2)
+    assert Split.of(torch.zeros(4, 1), y).digest() == Split.of(torch.zeros(4, 1), y.double()).digest()
+
+
+def test_numbers_are_one_for_each_output_and_in_all_splits():
+    with pytest.raises(DataError, match=r"targets \[N, 3\], found \[4, 2\]"):
+        Task("t", ("a", "b", "c"), numbers(), numbers(), numbers())
+    with pytest.raises(DataError, match="labels in all splits, or targets in all"):
+        Task("t", ("a", "b"), numbers(), split(), numbers())
+    with pytest.raises(DataError, match="labels in all splits, or targets in all"):
+        Task("t", ("a", "b"), split(), numbers(), split())
+    empty = Split.of(torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64))
+    assert Task("t", ("a", "b"), numbers(), empty, empty).is_regression
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (torch.zeros(3, 2, dtype=torch.int64), "targets .N, K."),
+        (torch.zeros(3, 2, 1), "targets .N, K."),
+        (torch.full((3, 2), float("inf")), "finite targets"),
+        (torch.full((3, 2), float("nan")), "finite targets"),
+        (torch.zeros(2, 2), "targets .N, K."),
+        (torch.zeros(3), "targets .N, K. for regression"),
+    ],
+)
+def test_targets_of_other_kinds_are_refused(y, words):
+    with pytest.raises(DataError, match=words):
+        Split.of(torch.zeros(3, 2), y)
+
+
+@pytest.mark.xfail(strict=True, reason="finite as float64, infinite as the float32 that is kept")
+def test_targets_too_large_for_32_bits_are_refused():
+    with pytest.raises(DataError, match="finite targets"):
+        Split.of(torch.zeros(3, 2), torch.full((3, 1), 1e300, dtype=torch.float64))
