@@ -50,8 +50,10 @@ def test_figure_4_has_the_papers_eight_and_sixteen_static_configurations():
     four = only("lasem-figure4", scale="half")
     assert len(four.find(kind="static", transfer="hard")) == 8
     assert four.transfers == ("hard", "tensor-factorization", "deconvolution")
-    six = only("lasem-figure4", scale="half", streams=("stl10-lasem",))
+    six = only("lasem-figure4", scale="full", streams=("stl10-lasem",))
     assert len(six.find(kind="static", transfer="deconvolution")) == 16
+    eight = only("lasem-figure4", scale="half", streams=("stl10-lasem",))
+    assert len(eight.find(kind="static", transfer="deconvolution")) == 8
     assert six.transfers == ("tensor-factorization", "deconvolution")
 
 

@@ -69,7 +69,7 @@ def test_what_differs_from_the_paper_is_told():
         in told.text
     )
     rows = {row[0]: row[1:] for row in told.tables[0].rows}
-    assert rows["epochs for each task"] == ("30", "2000")
+    assert rows["epochs for each task"] == ("24", "2000")
     assert rows["training, validation, test images of the first task"] == ("170, 30, 1000",) * 2
     assert rows["network"] == (CIFAR.net, CIFAR.net)
     (plan,) = plans(Wanted("lasem-figure4", scale="full"))

@@ -69,7 +69,7 @@ def marginals(said: Mapping[str, Any]) -> tuple[float, ...]:
     """How surely each layer is shared by what a note says, 0 to 1.
 
     Example:
-        >>> marginals({"configuration": "10", "posterior": {"10": 0.6, "11": 0.2}})
+        >>> marginals({"configuration": "10", "posterior": {"10": 0.75, "11": 0.25}})
         (1.0, 0.25)
     """
     if posterior := said.get("posterior"):

@@ -165,7 +165,7 @@ def _settings(run: Run) -> Section:
         ),
         ("batch", str(here.batch_size), _of(theirs, "{0.batch_size}")),
         ("optimiser", "RMSProp as in TensorFlow 1", "RMSProp"),
-        ("runs", f"{len(seeds)} (seeds {seeds[0]} to {seeds[-1]})", str(SEEDS)),
+        ("runs", f"{len(seeds)} (seed {', '.join(map(str, seeds))})", str(SEEDS)),
     ]
     changed = [name for name, ours, paper in rows[:-2] if paper not in ("–", ours)]
     changed += ["runs"] * (len(seeds) != SEEDS)
