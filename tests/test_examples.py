@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from examples.own_learner import Prototypes, PrototypesConfig, distances, moved
-from tests.learner_contract import LearnerContract
+from examples.own_transfer_mechanism import LowRank
+from tests.learner_contract import LearnerContract, assert_same_state, toy_task
 
 from stolon.errors import SettingError
+from stolon.transfer.lasem import Lasem, LasemConfig
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
@@ -54,3 +56,34 @@ def test_prototypes_move_as_kohonens_rule_says():
 def test_settings_out_of_range_are_refused_by_name():
     with pytest.raises(SettingError, match="rate"):
         PrototypesConfig(rate=2)
+
+
+def test_a_low_rank_kernel_is_the_shared_weight_and_a_product():
+    shape, g = torch.Size((4, 3, 2, 2)), torch.Generator().manual_seed(0)
+    mechanism, initial = LowRank([shape]), torch.randn(4, 3, 2, 2, generator=g)
+    shared, factors = mechanism.shared(0, initial, g), mechanism.factors(0, initial, g)
+    assert torch.equal(mechanism.kernel(0, shared, factors), initial)  # a task begins with what is shared
+    factors["a"] = torch.randn(4, 2, generator=g)
+    expected, b = initial.clone(), factors["b"].view(2, 3, 2, 2)
+    for o in range(4):
+        for r in range(2):
+            expected[o] += factors["a"][o, r] * b[r]
+    torch.testing.assert_close(mechanism.kernel(0, shared, factors), expected)
+    assert float(mechanism.penalty(factors)) == pytest.approx(
+        float((expected - initial).square().sum()), rel=1e-5
+    )
+
+
+def test_a_learner_with_it_is_stopped_and_goes_on_with_the_same_bits(tmp_path):
+    def make():
+        return Lasem("digits-conv", LasemConfig(transfer=LowRank, epochs=2, learning_rate=1e-3))
+
+    first, second, whole, stopped = toy_task("first", 1), toy_task("second", 2), make(), make()
+    for learner in (whole, stopped):
+        list(learner.learn(first))
+    list(whole.learn(second))
+    next(stopped.learn(second))
+    stopped.save(tmp_path)
+    loaded = make().load(tmp_path)
+    list(loaded.learn(second))
+    assert_same_state(whole, loaded)
