@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from stolon.errors import DataError, SettingError, UnknownNameError
-from stolon.experiments import lasem, lasem_report, skill, skill_report, skill_scale
-from stolon.experiments.lasem_methods import MECHANISMS, VARIANTS, Wanted
-from stolon.experiments.lasem_streams import SCALES, STREAMS
+from stolon.experiments import skill, skill_report, skill_scale
+from stolon.experiments.lasem import plans
+from stolon.experiments.lasem import report as lasem_report
+from stolon.experiments.lasem.methods import MECHANISMS, VARIANTS, Wanted
+from stolon.experiments.lasem.streams import SCALES, STREAMS
 from stolon.shell import exit_codes, reproduce_commands
 from stolon.shell.reproduce_commands import TABLES, reproduce
 
@@ -121,7 +123,7 @@ def test_a_table_on_selective_transfer_is_run_told_and_reported(run, tmp_path):
 
 def test_tables_on_selective_transfer_hand_all_options_on(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(lasem, "plans", lambda wanted: asked.append(wanted) or ())
+    monkeypatch.setattr(plans, "plans", lambda wanted: asked.append(wanted) or ())
     monkeypatch.setattr(lasem_report, "publish", lambda runs, folder: folder / "report.html")
     options = {
         "scale": "half", "stream": ["cifar10-stl", "digits-mixed"], "root": "data", "seeds": 3, "workers": 4,

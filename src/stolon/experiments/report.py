@@ -13,8 +13,8 @@ from typing import Any
 
 from stolon import durable, measure
 from stolon.errors import StoreDamagedError
-from stolon.experiments import lasem_choices
 from stolon.experiments.figures import Figure, curves, heat_map
+from stolon.experiments.lasem import choices
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.results import Record, Results
 from stolon.experiments.summary import COLUMNS, Group, groups
@@ -228,7 +228,7 @@ def _group(group: Group) -> Section:
         "Accuracies as a table",
         collapsed=True,
     )
-    chosen = lasem_choices.section(group)
+    chosen = choices.section(group)
     return Section(
         group.learner, tables=[table], figures=figures, sections=[] if chosen is None else [chosen]
     )

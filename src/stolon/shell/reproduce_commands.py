@@ -134,11 +134,11 @@ def _skill_scale(wanted: Wanted, console: Console) -> int:
 
 
 def _lasem(wanted: Wanted, console: Console) -> int:
-    from stolon.experiments import lasem, lasem_methods, lasem_report
+    from stolon.experiments.lasem import methods, plans, report
     from stolon.experiments.results import Results
 
     command = shlex.join(["stolon", *sys.argv[1:]])
-    asked = lasem_methods.Wanted(
+    asked = methods.Wanted(
         table=wanted.table,  # type: ignore[arg-type]  # it is one
         scale=wanted.scale,
         streams=tuple(wanted.stream or ()),
@@ -152,7 +152,7 @@ def _lasem(wanted: Wanted, console: Console) -> int:
         fixed=wanted.fixed or "top-2",
         workers=_cores() if wanted.workers is None else wanted.workers,
     )
-    opened = [(plan, lasem_report.Data.of(lasem.open_stream(plan))) for plan in lasem.plans(asked)]
+    opened = [(plan, report.Data.of(plans.open_stream(plan))) for plan in plans.plans(asked)]
     failures = []
     try:
         for plan, _ in opened:
@@ -166,7 +166,7 @@ def _lasem(wanted: Wanted, console: Console) -> int:
         console.print(f"\nstopped; the same command goes on:\n  {command}", soft_wrap=True)
         return exit_codes.INTERRUPTED
     runs = [
-        lasem_report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
+        report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
         for plan, data in opened
     ]
     for run in runs:
@@ -174,8 +174,8 @@ def _lasem(wanted: Wanted, console: Console) -> int:
         for table in section.tables:
             console.print(_for_terminal(f"{run.plan.stream}: {table.caption}", table.columns, table.rows))
         console.print(section.text, soft_wrap=True)
-    lasem_report.keep(runs, wanted.out / f"{wanted.table}.json", command)
-    console.print(f"report: {lasem_report.publish(runs, wanted.out)}", soft_wrap=True)
+    report.keep(runs, wanted.out / f"{wanted.table}.json", command)
+    console.print(f"report: {report.publish(runs, wanted.out)}", soft_wrap=True)
     if failures:
         raise TrialsFailedError("\n".join(map(str, failures)))
     return exit_codes.OK

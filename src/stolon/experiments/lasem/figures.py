@@ -1,9 +1,9 @@
 """Figures 1, 4 and 6 of the papers on selective layer transfer, with the numbers that they are drawn from."""
 
-from stolon.experiments import lasem_paper as paper
 from stolon.experiments.figures import Figure
-from stolon.experiments.lasem_common import MEAN, all_of, data_of, lines, pictures, printed_of, verdict
-from stolon.experiments.lasem_measured import (
+from stolon.experiments.lasem import paper
+from stolon.experiments.lasem.common import MEAN, all_of, data_of, lines, pictures, printed_of, verdict
+from stolon.experiments.lasem.measured import (
     NOTHING,
     BySeed,
     Measured,
@@ -12,7 +12,7 @@ from stolon.experiments.lasem_measured import (
     percent,
     points,
 )
-from stolon.experiments.lasem_methods import MECHANISMS, Method, configuration_words
+from stolon.experiments.lasem.methods import MECHANISMS, Method, configuration_words
 from stolon.experiments.report_parts import Section, Table
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, final
 
 from stolon import durable
-from stolon.experiments import lasem_choices, report
-from stolon.experiments.lasem import Plan
-from stolon.experiments.lasem_measured import Measured
-from stolon.experiments.lasem_methods import VARIANTS
-from stolon.experiments.lasem_paper import SEEDS, Protocol
-from stolon.experiments.lasem_tables import table
+from stolon.experiments import report
+from stolon.experiments.lasem import choices
+from stolon.experiments.lasem.measured import Measured
+from stolon.experiments.lasem.methods import VARIANTS
+from stolon.experiments.lasem.paper import SEEDS, Protocol
+from stolon.experiments.lasem.plans import Plan
+from stolon.experiments.lasem.tables import table
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.results import Record
 from stolon.tasks import Stream
@@ -84,11 +85,11 @@ def sections(run: Run) -> list[Section]:
     found = []
     for method in run.plan.methods:
         group = measured.group(method)
-        chosen = None if group is None or method.probability else lasem_choices.section(group)
+        chosen = None if group is None or method.probability else choices.section(group)
         if chosen is not None:
             found.append(chosen)
-    choices = [Section("What was chosen", sections=found)] if found else []
-    return [run.table(), _settings(run), *choices, report.provenance(run.records)]
+    explained = [Section("What was chosen", sections=found)] if found else []
+    return [run.table(), _settings(run), *explained, report.provenance(run.records)]
 
 
 def compact(run: Run) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _choices(run: Run) -> dict[str, dict[str, dict[str, str]]]:
         group = measured.group(method)
         if group is not None and method.kind != "static":
             found[method.label] = {
-                str(outcome.seed): {c.task: c.configuration for c in lasem_choices.choices(outcome)}
+                str(outcome.seed): {c.task: c.configuration for c in choices.choices(outcome)}
                 for outcome in group.finished
             }
     return found

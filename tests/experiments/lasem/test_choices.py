@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from tests.experiments.lasem_records import trial
+from tests.experiments.lasem.records import trial
 
-from stolon.experiments.lasem_choices import choices, marginals, section, shared_words
+from stolon.experiments.lasem.choices import choices, marginals, section, shared_words
 from stolon.experiments.report import html, sections
 from stolon.experiments.summary import groups
 

@@ -1,11 +1,11 @@
 import math
 
 import pytest
-from tests.experiments.lasem_records import trial, two_tasks
+from tests.experiments.lasem.records import trial, two_tasks
 
-from stolon.experiments.lasem import plans
-from stolon.experiments.lasem_measured import Measured, apart, difference, number, percent, points, ratio
-from stolon.experiments.lasem_methods import Wanted
+from stolon.experiments.lasem.measured import Measured, apart, difference, number, percent, points, ratio
+from stolon.experiments.lasem.methods import Wanted
+from stolon.experiments.lasem.plans import plans
 from stolon.measure import interval
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from stolon.experiments import lasem_paper as paper
-from stolon.experiments.lasem_common import MEAN, all_of, data_of, printed_of, stands_for, verdict
-from stolon.experiments.lasem_figures import figure1, figure4, figure6
-from stolon.experiments.lasem_measured import (
+from stolon.experiments.lasem import paper
+from stolon.experiments.lasem.common import MEAN, all_of, data_of, printed_of, stands_for, verdict
+from stolon.experiments.lasem.figures import figure1, figure4, figure6
+from stolon.experiments.lasem.measured import (
     NOTHING,
     Measured,
     difference,

@@ -1,6 +1,6 @@
 """The experiments of the papers on selective layer transfer: what is run for each table.
 
-What differs from the papers at each scale is told in the report (:mod:`stolon.experiments.lasem_tables`).
+What differs from the papers at each scale is told in the report (:mod:`stolon.experiments.lasem.tables`).
 
 Source:
     Lee, Behpour, Eaton, "Sharing Less is More", ICML 2021: figures 1, 4 and 6, tables 1 to 3.
@@ -14,9 +14,9 @@ from typing import Final, cast, final
 from stolon import streams
 from stolon.errors import DataMissingError, SettingError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
-from stolon.experiments.lasem_methods import METHODS, Method, Table, Wanted
-from stolon.experiments.lasem_paper import SEEDS
-from stolon.experiments.lasem_streams import STREAMS, Setting, deep, options, root_of, scaled
+from stolon.experiments.lasem.methods import METHODS, Method, Table, Wanted
+from stolon.experiments.lasem.paper import SEEDS
+from stolon.experiments.lasem.streams import STREAMS, Setting, deep, options, root_of, scaled
 from stolon.tasks import Stream
 
 TABLES: Final = cast("tuple[Table, ...]", tuple(METHODS))

@@ -5,9 +5,9 @@ import pytest
 
 from stolon.errors import DataMissingError, SettingError
 from stolon.experiments import check
-from stolon.experiments.lasem import DEFAULT_STREAM, TABLES, open_stream, plans
-from stolon.experiments.lasem_methods import VARIANTS, Wanted
-from stolon.experiments.lasem_streams import SCALES, STREAMS
+from stolon.experiments.lasem.methods import VARIANTS, Wanted
+from stolon.experiments.lasem.plans import DEFAULT_STREAM, TABLES, open_stream, plans
+from stolon.experiments.lasem.streams import SCALES, STREAMS
 from stolon.transfer.lasem import LasemConfig
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from stolon.experiments import lasem_paper as paper
 from stolon.experiments.figures import Figure, dots
-from stolon.experiments.lasem_measured import BySeed, Measured, apart, interval
-from stolon.experiments.lasem_methods import Method
+from stolon.experiments.lasem import paper
+from stolon.experiments.lasem.measured import BySeed, Measured, apart, interval
+from stolon.experiments.lasem.methods import Method
 
 MEAN: Final = "mean ± half-width of the 95 % Student interval over seeds"
 

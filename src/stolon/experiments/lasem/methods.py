@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, final
 
 from stolon.errors import SettingError
-from stolon.experiments.lasem_streams import SCALES, STREAMS, Setting
+from stolon.experiments.lasem.streams import SCALES, STREAMS, Setting
 from stolon.nets.plain import GROUPS
 from stolon.settings import above, one_of, whole
 from stolon.transfer.configurations import adjacent, parse, static_family

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, final
 
-from stolon.experiments.lasem_paper import CIFAR, OFFICE, STL, STL_DEEP, Protocol
+from stolon.experiments.lasem.paper import CIFAR, OFFICE, STL, STL_DEEP, Protocol
 
 SCALES: Final = ("quick", "half", "full")
 

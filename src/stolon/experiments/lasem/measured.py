@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 from stolon import measure
-from stolon.experiments.lasem import Plan
-from stolon.experiments.lasem_methods import Method
+from stolon.experiments.lasem.methods import Method
+from stolon.experiments.lasem.plans import Plan
 from stolon.experiments.results import Record
 from stolon.experiments.summary import Group, Outcome, groups
 from stolon.measure import Interval

@@ -4,10 +4,10 @@ import pytest
 
 from stolon.experiments import Results
 from stolon.experiments import run as run_experiment
-from stolon.experiments.lasem import open_stream, plans
-from stolon.experiments.lasem_methods import Wanted
-from stolon.experiments.lasem_paper import CIFAR
-from stolon.experiments.lasem_report import Data, Run, keep, publish, sections
+from stolon.experiments.lasem.methods import Wanted
+from stolon.experiments.lasem.paper import CIFAR
+from stolon.experiments.lasem.plans import open_stream, plans
+from stolon.experiments.lasem.report import Data, Run, keep, publish, sections
 
 
 def wanted(table="lasem-table3", **options):

@@ -1,12 +1,12 @@
 """The tables' arithmetic against records made by hand."""
 
 import pytest
-from tests.experiments.lasem_records import two_tasks
+from tests.experiments.lasem.records import two_tasks
 
-from stolon.experiments.lasem import plans
-from stolon.experiments.lasem_measured import Measured
-from stolon.experiments.lasem_methods import Wanted
-from stolon.experiments.lasem_tables import NOT_BUILT, table
+from stolon.experiments.lasem.measured import Measured
+from stolon.experiments.lasem.methods import Wanted
+from stolon.experiments.lasem.plans import plans
+from stolon.experiments.lasem.tables import NOT_BUILT, table
 
 
 def made(wanted, accuracies, **options):
