@@ -76,7 +76,6 @@ def test_determination_is_one_minus_the_share_of_variance_that_is_left(n, output
     )
 
 
-@pytest.mark.xfail(strict=True, reason="sklearn warns and gives NaN: one number has no variance to explain")
 def test_one_number_has_no_determination_and_raises_no_warning():
     assert determination(torch.zeros(1, 1), torch.ones(1, 1)) is None
 

@@ -76,14 +76,18 @@ def evaluate(
     return Evaluation(right / len(split), tuple(tasks))
 
 
-def determination(outputs: Tensor, targets: Tensor) -> float:
+def determination(outputs: Tensor, targets: Tensor) -> float | None:
     """The coefficient of determination R^2 of predictions [N, K]: 1 is perfect, 0 as good as the mean.
+
+    None for a single sample, which has no variance to explain.
 
     Example:
         >>> targets = torch.tensor([[0.0], [1.0]])
         >>> determination(targets, targets), determination(torch.full((2, 1), 0.5), targets)
         (1.0, 0.0)
     """
+    if len(targets) < 2:
+        return None
     from sklearn.metrics import r2_score  # a second to import
 
     return float(r2_score(targets.numpy(), outputs.numpy()))

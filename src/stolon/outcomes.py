@@ -31,7 +31,7 @@ class Epoch:
     total: int
     loss: float | None = None
     val_accuracy: float | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

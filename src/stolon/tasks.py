@@ -86,11 +86,11 @@ class TensorSplit(Split):
             raise DataError(
                 f"expected labels as integers, found {y.dtype}; pass class indices, or targets [N, K] for regression"
             )
+        y = y.float() if is_regression else y.long()
         for what, values in (("inputs", x), ("targets", y)):
             if values.is_floating_point() and not bool(torch.isfinite(values).all()):
                 raise DataError(f"expected finite {what}, found NaN or infinity; clean the data first")
-        self._x = x
-        self._y = y.float() if is_regression else y.long()
+        self._x, self._y = x, y
 
     def __len__(self) -> int:
         return len(self._y)

@@ -107,7 +107,6 @@ def test_a_fixed_posterior_is_that_of_the_ablation():
     assert epochs[-1].notes["posterior"] == {"11": 0.1, "10": 0.1, "01": 0.7, "00": 0.1}
 
 
-@pytest.mark.xfail(strict=True, reason="documented as above 0, but 0 is taken")
 def test_a_fixed_probability_of_zero_is_refused():
     with pytest.raises(SettingError, match="fixed_probability"):
         LasemConfig(fixed="all", fixed_probability=0.0)

@@ -205,12 +205,6 @@ def test_gradients_are_those_of_one_by_one(transfer, name):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()) + 1e-7)
 
 
-BATCH_NORM = pytest.mark.xfail(
-    strict=True, reason="prefix.run normalises the nodes that one variant is fed as one batch: see the report"
-)
-
-
-@BATCH_NORM
 def test_batch_normalisation_takes_each_configurations_own_batch():
     lesson = lesson_of("batch norm")
     check("hard", lesson, Space.every(2).choices, n=6)
@@ -227,14 +221,12 @@ def test_batch_normalisation_in_evaluation_is_that_of_one_by_one():
     )
 
 
-@pytest.mark.xfail(strict=True, reason="a block that works in place changes what the other variant is fed")
 def test_a_block_that_works_in_place_on_its_input():
     net = lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), Block(4), nn.Flatten())  # noqa: E731
     lesson = set_up("hard", net)
     check("hard", lesson, Space.every(2).choices)
 
 
-@pytest.mark.xfail(strict=True, reason="a first module that works in place changes the caller's inputs")
 def test_inputs_are_not_changed_by_a_net_that_begins_in_place():
     net = lambda: nn.Sequential(nn.LeakyReLU(0.5, inplace=True), nn.Conv2d(1, 4, 3), nn.Flatten())  # noqa: E731
     lesson = set_up("hard", net)

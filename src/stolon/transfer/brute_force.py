@@ -72,8 +72,11 @@ class BruteForce(TransferLearner):
         return Space.every(network.depth, groups=self.config.groups, parts=self.config.parts)
 
     def _learn(self, task: Task, seed: int) -> Iterator[Epoch]:
-        if not len(task.val):
-            raise DataError(f"task {task.name!r}: expected validation data to choose by, found none")
+        least = 2 if task.is_regression else 1  # one number has no variance to explain
+        if len(task.val) < least:
+            raise DataError(
+                f"task {task.name!r}: expected validation data to choose by, {least} or more, found {len(task.val)}"
+            )
         network, work = self._begin(task, seed)
         space = self._space(network)
         while True:

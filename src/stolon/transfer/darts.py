@@ -126,7 +126,7 @@ class Mixture(Strategy):
             shared, own = (prefix.body(stage, layer[variant], x) for variant in (SHARED, OWN))
             x = prefix.pooled(stage, weight[0] * shared + weight[1] * own)
         found = loss(self._parts.tail.train()(x)[None], y)[0]
-        penalty = self._network.penalty(self._parts, weights[:, 0])
+        penalty = self._network.penalty(self._parts, weights[:, 0].detach())
         return found if penalty is None else found + self._config.orthogonality * penalty
 
 

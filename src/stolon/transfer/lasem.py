@@ -25,9 +25,10 @@ from typing import Any, ClassVar, Final, Literal, final
 import torch
 from torch import Tensor
 
+from stolon.errors import SettingError
 from stolon.randomness import number
 from stolon.records import Json
-from stolon.settings import one_of, whole, within
+from stolon.settings import above, one_of, whole, within
 from stolon.tasks import Task
 from stolon.transfer import related
 from stolon.transfer.configurations import Configuration, Space, parse
@@ -43,6 +44,8 @@ E_SHARE: Final = 0.4
 """Most that E-steps cost, of M-steps, where their number is not set."""
 BACKWARD: Final = 3
 """A training step costs about three forward passes."""
+MOST_PLANS: Final = 4096
+"""Plans that are kept; sharp posteriors make ever other ones."""
 TOLD: Final = 5e-4
 """Configurations of less posterior weight are not listed in an epoch's notes."""
 
@@ -67,6 +70,8 @@ class LasemConfig(TransferConfig):
         groups: layers that are shared together, counted from 1, such as ``[[1, 2], [3, 4]]``; none by default.
         fixed: the ablation of section 4.3: the posterior is not inferred; this configuration has ``fixed_probability``.
         fixed_probability: of that one, above 0 up to 1; the others share the rest evenly.
+        warm_up: epochs in which the prior stays as it was at first, >= 0: what is most probable before anything has
+            been learned is chance, and Eq. 1 never forgets it. Ours; 0 is the papers'.
 
     Raises:
         SettingError: a value is out of its range.
@@ -82,6 +87,7 @@ class LasemConfig(TransferConfig):
     groups: list[list[int]] | None = None
     fixed: str | None = None
     fixed_probability: float = 1.0
+    warm_up: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,7 +98,9 @@ class LasemConfig(TransferConfig):
             whole(name, getattr(self, name), 1)
         if self.e_every is not None:
             whole("e_every", self.e_every, 1)
+        above("fixed_probability", self.fixed_probability, 0)
         within("fixed_probability", self.fixed_probability, 0, 1)
+        whole("warm_up", self.warm_up, 0)
 
     def belief(self, space: Space, depth: int, before: Tensor | None) -> Belief:
         """What is believed when a task begins."""
@@ -149,10 +157,10 @@ class EM(Strategy):
         if step == 0:
             self._mark = belief.state()
         if config.exact:
-            yield from self._exact(x, y)
+            yield from self._exact(x, y, epoch)
             return
         if not belief.is_fixed and self._seen % self._every == 0:
-            belief.see(self._likelihood(x, y))
+            belief.see(self._likelihood(x, y), count=epoch >= config.warm_up)
         self._seen += 1
         for i in range(config.m_steps):
             drawn = draw(belief.posterior, config.samples, self._seed, self._task, epoch, step, i)
@@ -161,7 +169,9 @@ class EM(Strategy):
     def notes(self) -> dict[str, Any]:
         """The choice, and the mean posterior of the epoch where it says anything."""
         mean = self._belief.mean_since(self._mark).tolist()
-        posterior = {str(c): round(p, 4) for c, p in zip(self._space.choices, mean, strict=True) if p >= TOLD}
+        least = min(TOLD, max(mean))  # of thousands that are alike each has less
+        told = zip(self._space.choices, mean, strict=True)
+        posterior = {str(c): float(f"{p:.4g}") for c, p in told if p >= least}
         return {"configuration": str(self.configuration), "posterior": posterior}
 
     def state(self) -> dict[str, Tensor]:
@@ -175,16 +185,19 @@ class EM(Strategy):
 
     # Steps
 
-    def _exact(self, x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    def _exact(self, x: Tensor, y: Tensor, epoch: int) -> Iterator[Tensor]:
         belief, nodes = self._belief, None
-        if self._broad or belief.is_fixed:
+        counts = epoch >= self._config.warm_up
+        if self._broad and not self._network.has_dropout and not belief.is_fixed:
             # most configurations will be trained: one forward pass serves both steps
             nodes = self._nodes(self._all, x)
-            if not belief.is_fixed:
-                with torch.no_grad():
-                    belief.see(self._judge(nodes.detach(), self._all, y))
-        else:
-            belief.see(self._likelihood(x, y))
+            with torch.no_grad():
+                found = self._judge(nodes.detach(), self._all, y)
+            belief.see(found, count=counts)
+            if not bool(found.isfinite().all()):
+                nodes = None  # 0 x infinity: what has blown up and has no weight must not take part
+        elif not belief.is_fixed:
+            belief.see(self._likelihood(x, y), count=counts)
         heavy = belief.posterior > WEIGHTLESS
         self._broad = int(heavy.sum()) > len(heavy) // 2
         weights = {i: float(belief.posterior[i]) for i in heavy.nonzero().flatten().tolist()}
@@ -202,7 +215,10 @@ class EM(Strategy):
     def _likelihood(self, x: Tensor, y: Tensor) -> Tensor:
         """Of a mini-batch under every configuration, [K] (logarithms)."""
         half = self._config.e_precision == "bfloat16"
-        with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
+        with (
+            self._network.without_dropout(),
+            torch.autocast("cpu", torch.bfloat16) if half else nullcontext(),
+        ):
             nodes = self._nodes(self._all, x)
             return self._judge(nodes, self._all, y)
 
@@ -230,6 +246,8 @@ class EM(Strategy):
 
     def _plan(self, chosen: tuple[int, ...]) -> tuple[Plan, list[set[Variant]]]:
         if chosen not in self._plans:
+            if len(self._plans) > MOST_PLANS:
+                self._plans.clear()
             plan = Plan([self._space.choices[i] for i in chosen])
             self._plans[chosen] = plan, [{variant for variant, _ in level.variants} for level in plan.levels]
         return self._plans[chosen]
@@ -319,6 +337,11 @@ class Lasem(TransferLearner):
                     lesson.network, lesson.shared, kept.parts, kept.configuration, lesson.task.train
                 )
                 weight = related.similarity(self._profiles[name], now)
+            if len(wins) != count:
+                raise SettingError(
+                    f"prior {self.config.prior!r}: task {name!r} had {len(wins)} configurations to choose from, now "
+                    f"there are {count}; take the groups and parts it had, or another prior"
+                )
             total += weight * wins
         return total
 

@@ -1,7 +1,8 @@
 """The networks of all tasks: one structure, and the parameters that a task composes for it."""
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, final
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stolon import nets
+from stolon.errors import SettingError
 from stolon.measure import flop_counter
 from stolon.nets.heads import new_head
 from stolon.nets.stages import Stage, Staged, split
@@ -24,6 +26,8 @@ Layers = list[dict[str, Tensor]]
 
 OWN: Final[Variant] = (False,)
 SHARED: Final[Variant] = (True,)
+APART: Final = 0.01
+"""How far, relatively, what is shared begins from a module that was passed."""
 
 
 @final
@@ -64,13 +68,14 @@ class Network:
 
     Args:
         net: a name of :func:`stolon.nets.names`, or an ``nn.Sequential``: every task's own parts, and what is shared,
-            begin as freshly drawn ones of that name, or as copies of the module.
+            begin as freshly drawn ones of that name, or as copies of the module; what is shared then a hundredth
+            off, or both would get the same gradients and stay alike.
         input_shape: of one input.
         transfer: how shared layers are made.
         parts: into how many parts a layer's output channels are divided, each shared or not.
 
     Raises:
-        SettingError: the net cannot be split, or the mechanism cannot make its weights.
+        SettingError: the net cannot be split or divided, or the mechanism cannot make its weights.
     """
 
     def __init__(
@@ -80,6 +85,12 @@ class Network:
         structure = self._fresh(0, "structure")
         self.stages: list[Stage] = list(structure)
         self.has_statistics = any(True for stage in self.stages for _ in stage.buffers())
+        modules = [module for stage in self.stages for module in stage.modules()]
+        self._dropouts = [module for module in modules if isinstance(module, nn.modules.dropout._DropoutNd)]
+        if parts > 1 and any(isinstance(m, nn.modules.conv._ConvTransposeNd) for m in modules):
+            raise SettingError(
+                "parts: expected 1 with transposed convolutions, whose rows are input channels; share them whole"
+            )
         shapes, self._kernels = list[torch.Size](), list[dict[str, int]]()
         for stage in self.stages:
             tensors = dict(stage.named_parameters())
@@ -104,11 +115,32 @@ class Network:
             counts.append(int(counter.get_total_flops()) // 2)
         return tuple(counts)
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether anything drops out before the tail."""
+        return bool(self._dropouts)
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Nothing drops out in the layers meanwhile; normalisation still takes each mini-batch by itself."""
+        before = [(module, module.training) for module in self._dropouts]
+        for module in self._dropouts:
+            module.eval()
+        try:
+            yield
+        finally:
+            for module, was_training in before:
+                module.train(was_training)
+
     # Beginnings
 
     def begin_shared(self, seed: int) -> Layers:
         """What tasks share, freshly drawn: a function of the seed."""
         staged, g = self._fresh(seed, "shared"), generator(seed, "shared", "mechanism")
+        if isinstance(self._net, nn.Module):
+            with torch.no_grad():
+                for begun in staged.layers.parameters():
+                    begun.mul_(1 + APART * torch.randn(begun.shape, generator=g))
         made: Layers = []
         for stage, kernels in zip(staged, self._kernels, strict=True):
             layer = {}
@@ -131,9 +163,10 @@ class Network:
             for name, value in layer.items():
                 if name in kernels:
                     found = self.mechanism.factors(kernels[name], value, g)
-                    made.update({f"{name}/{key}": tensor for key, tensor in found.items()})
+                    made.update({f"{name}/{key}": tensor.clone() for key, tensor in found.items()})
                 elif not self.mechanism.shares_all:
-                    made[name] = self.mechanism.bias(value, g).clone()
+                    is_bias = f"{name.removesuffix('bias')}weight" in kernels  # else it is normalisation's
+                    made[name] = (self.mechanism.bias(value, g) if is_bias else value).clone()
             factors.append(made)
         statistics: Layers = [
             {name: value.clone() for name, value in stage.named_buffers()} for stage in staged

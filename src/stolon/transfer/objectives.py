@@ -28,7 +28,7 @@ def loss(outputs: Tensor, y: Tensor) -> Tensor:
     return 0.5 * ((outputs - y) ** 2).sum(2).mean(1)
 
 
-def accuracy_of(outputs: Tensor, y: Tensor) -> float:
+def accuracy_of(outputs: Tensor, y: Tensor) -> float | None:
     """Share of samples that are labelled rightly; of numbers the coefficient of determination."""
     if not y.is_floating_point():
         return float((outputs.argmax(1) == y).float().mean())

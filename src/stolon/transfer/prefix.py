@@ -102,9 +102,17 @@ def run(
             fed = x
             if not level.is_full:
                 fed = x.unflatten(0, (-1, count))[nodes].flatten(0, 1)
-            out.append(apply(stage, made[variant], fed))
+            out.append(_each(stage, made[variant], fed, count))
         x = torch.cat(out) if len(out) > 1 else out[0]
     return x
+
+
+def _each(stage: Stage, parameters: Parameters, x: Tensor, count: int) -> Tensor:
+    """A stage on several nodes, of ``count`` inputs each."""
+    if stage.training and any(True for _ in stage.buffers()):
+        # a node is a mini-batch of its own to normalisation
+        return torch.cat([apply(stage, parameters, node) for node in x.split(count)])
+    return apply(stage, parameters, x)
 
 
 def apply(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
@@ -115,6 +123,7 @@ def apply(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
 def body(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
     """A stage up to its pooling, with these parameters in place of its own."""
     if not is_plain(stage):
+        x = x.clone()  # a block may work in place on what others are fed too
         return functional_call(stage.body, _of_body(parameters), (x,))  # type: ignore[no-any-return]  # not in torch's stubs
     # functional_call swaps parameters in and out: tens of microseconds that small layers feel
     x = _convolve(stage.body[0], parameters["body.0.weight"], parameters.get("body.0.bias"), x)
