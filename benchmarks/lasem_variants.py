@@ -34,6 +34,8 @@ VARIANTS = {
     "running mean": ("lasem", {"prior": "running-mean"}),
     "history": ("lasem", {"prior": "history"}),
     "related": ("lasem", {"prior": "related"}),
+    "warm-up of 10": ("lasem", {"warm_up": 10}),
+    "warm-up of 10, exact": ("lasem", {"warm_up": 10, "exact": True}),
     "no roll-back": ("lasem", {"rollback": "none"}),
     "two samples": ("lasem", {"samples": 2}),
     "E-step always": ("lasem", {"e_every": 1}),
