@@ -11,12 +11,13 @@ itself; brute force costs as many times "All" as there are configurations. Write
 # ruff: noqa: ARG002, D102 - a script's classes
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
-from results import write
+from results import FOLDER, write
 
 from stolon.nets import GROUPS
 from stolon.tasks import Split, Task
@@ -173,7 +174,16 @@ def main() -> None:
                 tied = [4, 5, 6, 7] if net == "resnet18-plain" else [None]
                 rows += [measure(net, transfer, batch, groups, options.rounds) for groups in tied]
     if not options.dry:
-        write("lasem_speed", {"rounds": options.rounds, "rows": rows})
+        kept = FOLDER / "lasem_speed.json"
+        before = json.loads(kept.read_text())["rows"] if kept.exists() else []
+        new = {key(row) for row in rows}
+        merged = [row for row in before if key(row) not in new] + rows
+        write("lasem_speed", {"rounds": options.rounds, "rows": merged})
+
+
+def key(row: dict) -> tuple:
+    """What a line is of; a later one takes its place."""
+    return row["net"], row["transfer"], row["batch"], row["groups"]
 
 
 if __name__ == "__main__":
