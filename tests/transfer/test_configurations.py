@@ -80,7 +80,7 @@ def test_layers_are_those_that_share_all_their_parts():
 
 
 def test_all_configurations_in_order_from_all_to_none():
-    assert texts(Space.every(3)) == ["111", "110", "101", "100", "011", "010", "001", "000"]
+    assert texts(Space.every(3)) == ["111", "011", "101", "001", "110", "010", "100", "000"]
     assert texts(Space.every(1)) == ["1", "0"]
 
 
@@ -106,7 +106,7 @@ def test_parts_multiply_the_configurations_and_may_be_grouped():
     assert texts(Space.every(1, parts=2)) == ["11|", "10|", "01|", "00|"]
     space = Space.every(3, groups=[[1, 3], [2]], parts=2)
     assert len(space) == 16
-    assert texts(space)[:4] == ["11|11|11", "11|10|11", "11|01|11", "11|00|11"]
+    assert texts(space)[:4] == ["11|11|11", "10|11|10", "01|11|01", "00|11|00"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_too_many_configurations_are_refused_with_the_remedy():
 
 
 def test_the_matrix_says_how_much_of_each_layer_is_shared():
-    assert Space.every(2).matrix.tolist() == [[1, 1], [1, 0], [0, 1], [0, 0]]
+    assert Space.every(2).matrix.tolist() == [[1, 1], [0, 1], [1, 0], [0, 0]]
     assert Space.every(1, parts=2).matrix.tolist() == [[1], [0.5], [0.5], [0]]
 
 

@@ -178,8 +178,8 @@ def test_a_sharp_posterior_leaves_exact_gradients_as_they_are():
 def test_shared_tensors_that_no_weighed_configuration_shares_get_no_gradient(transfer):
     lesson, space = set_up(transfer), Space.every(2)
     # 10 and 00: nobody shares the second layer
-    posterior = torch.tensor([0.0, 0.4, 0.0, 0.6], dtype=torch.float64)
-    assert [str(c) for c in space.choices] == ["11", "10", "01", "00"]
+    posterior = torch.tensor([0.0, 0.0, 0.4, 0.6], dtype=torch.float64)
+    assert [str(c) for c in space.choices] == ["11", "01", "10", "00"]
     em = em_of(lesson, Belief(4, fixed=posterior), exact=True)
     next(em.losses(X, Y, 0, 0)).backward()
 

@@ -44,8 +44,8 @@ def test_the_first_task_goes_back_to_what_was_drawn():
     learner = method("exact", fixed="none", fixed_probability=0.4)
     task = toy_task("first", 1)
     list(learner.learn(task))
-    fresh = tiny().state_dict()
-    assert torch.equal(shared_of(learner)["shared/0/body.0.weight/weight"], fresh["0.weight"])
+    fresh = learner._network.begin_shared(0)[0]["body.0.weight/weight"]
+    assert torch.equal(shared_of(learner)["shared/0/body.0.weight/weight"], fresh)
 
 
 @pytest.mark.parametrize("transfer", MECHANISMS)

@@ -90,7 +90,9 @@ class Space:
 
     @staticmethod
     def every(layers: int, *, groups: Sequence[Sequence[int]] | None = None, parts: int = 1) -> "Space":
-        """All configurations, from all-shared to none-shared.
+        """All configurations, from all-shared to none-shared, those that share the top layers first.
+
+        The released code's order: of equals the first is chosen, so ties share top layers.
 
         Args:
             layers: how many layers can be transferred.
@@ -103,9 +105,9 @@ class Space:
 
         Example:
             >>> [str(c) for c in Space.every(2).choices]
-            ['11', '10', '01', '00']
+            ['11', '01', '10', '00']
             >>> [str(c) for c in Space.every(4, groups=[[1, 3], [2, 4]]).choices]
-            ['1111', '1010', '0101', '0000']
+            ['1111', '0101', '1010', '0000']
         """
         found = check_groups(groups, layers)
         units = len(found) * parts
@@ -115,7 +117,11 @@ class Space:
                 "tie layers into groups (groups=[[1, 2], [3, 4]])"
             )
         group_of = {layer: i for i, group in enumerate(found) for layer in group}
-        rows = itertools.product(itertools.product((True, False), repeat=parts), repeat=len(found))
+        # the last varies slowest: reversed, the first layer is given up first
+        rows = (
+            row[::-1]
+            for row in itertools.product(itertools.product((True, False), repeat=parts), repeat=len(found))
+        )
         return Space(
             tuple(
                 Configuration(tuple(row[group_of[layer]] for layer in range(1, layers + 1))) for row in rows

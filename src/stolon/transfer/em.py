@@ -23,7 +23,7 @@ Prior = Literal["counts", "running-mean", "history", "related"]
 PRIORS: Final = ("counts", "running-mean", "history", "related")
 
 _LEAST: Final = 1e-30
-"""Probabilities are not smaller, as in the released code: a configuration can always come back."""
+"""Prior probabilities are not smaller: a configuration can always come back."""
 
 
 def batch_log_likelihood(samples: Tensor, kind: Likelihood) -> Tensor:

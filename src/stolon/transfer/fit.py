@@ -21,7 +21,7 @@ from stolon.transfer.network import Layers, Network, Parts
 
 @dataclass(frozen=True)
 class TransferTraining(Training):
-    """How a task is trained; by default as in the papers' CIFAR-100 experiment, but for fewer epochs.
+    """How a task is trained; by default as in the papers' CIFAR-100 experiment, but for fewer epochs and no decay.
 
     Attributes:
         epochs: passes over the training data, >= 1 (the papers: 500 to 2000).
@@ -30,7 +30,8 @@ class TransferTraining(Training):
         optimizer: see :class:`~stolon.training.Training`; the papers use TensorFlow's RMSProp.
         momentum: of SGD and RMSprop, 0 to 1.
         weight_decay: >= 0.
-        decay: the learning rate is divided by 1 + decay x epochs so far, those of earlier tasks included, >= 0.
+        decay: the learning rate is divided by 1 + decay x epochs so far, those of earlier tasks included, >= 0
+            (the papers: 1 / 4000).
         drop_last: leave out the last, smaller mini-batch of an epoch, as the papers do (not where it is the only one).
     """
 
@@ -79,9 +80,9 @@ class Strategy(ABC):
     def losses(self, x: Tensor, y: Tensor, epoch: int, step: int) -> Iterator[Tensor]:
         """Losses to step on for one mini-batch; the parameters are updated after each."""
 
+    @abstractmethod
     def leaves(self) -> Sequence[Tensor]:
         """What is trained; none of it is replaced while training."""
-        raise NotImplementedError
 
     def begin_epoch(self, learning_rate: float) -> None:  # noqa: B027 - most have no optimiser of their own
         """An epoch begins; the weights are trained with this rate."""
@@ -149,7 +150,7 @@ class Fit:
             for step, indices in enumerate(batches):
                 x, y = task.train.batch(indices)
                 for loss in self.strategy.losses(to_float(x), y, epoch, step):
-                    # zeros, not None: what a step does not touch still counts in the optimiser's averages, as released
+                    # zeros, not None: what a step does not touch still counts in the optimiser's averages
                     self._optimizer.zero_grad(set_to_none=False)
                     loss.backward()
                     self._optimizer.step()

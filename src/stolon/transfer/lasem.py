@@ -8,7 +8,8 @@ of shared and one set of own parameters, and one tail.
 
 **Exactly** (``exact=True``) this computes every configuration at every mini-batch, common prefixes once
 (:mod:`stolon.transfer.prefix`), E- and M-step from the same activations. **By default** it is estimated: the M-step
-trains ``samples`` configurations drawn from the posterior, which gives the same gradient in expectation, and the
+trains ``samples`` configurations drawn from the posterior, which gives the same gradient in expectation (not the same
+step: RMSProp divides a weight p out of an exact gradient, and drawn ones move a tensor about sqrt(p) as far), and the
 E-step looks at every ``e_every``-th mini-batch only, the rarer the more configurations there are; in between the
 posterior stays. What that costs and whether it loses anything: docs/methods/transfer.md.
 

@@ -36,7 +36,8 @@ class TransferConfig(TransferTraining):
 
     Attributes:
         transfer: the mechanism: ``"hard"``, ``"tensor-factorization"``, ``"deconvolution"``, or a class of one's own.
-        orthogonality: weight of the mechanism's penalty (tensor factorization's orthogonality), >= 0.
+        orthogonality: weight of the mechanism's penalty (tensor factorization's orthogonality), >= 0; the papers chose
+            it from 0.001 to 0.1 and do not say which, 0.1 is the code's first.
         parts: into how many parts a layer's output channels are divided, each shared or not by itself, >= 1.
         rollback: what becomes of the shared tensors of layers that a task ends up not sharing: ``"unshared"``: what
             they were before the task (as released; neither paper mentions it), ``"none"``: they stay as trained.
@@ -258,11 +259,7 @@ class TransferLearner(Learner):
             self._shared = self._work.before  # what was half learned is no knowledge
             self._work = None
         if not self._kept and self._work is None:
-            self._network, self._shared, self._epochs = (
-                None,
-                [],
-                0,
-            )  # made to the shape of a task that is gone
+            self._network, self._shared, self._epochs = None, [], 0  # made to a shape that is gone
 
     def _state(self) -> tuple[Mapping[str, Json], Groups]:
         groups: Groups = {f"task:{name}": kept.parts.tensors() for name, kept in self._kept.items()}

@@ -237,16 +237,22 @@ class Network:
     @torch.no_grad()
     def answer(self, shared: Layers, parts: Parts, configuration: Configuration, x: Tensor) -> Tensor:
         """Outputs [B, C] of a task's network, in evaluation mode."""
-        made = self.compose(shared, parts, [{variant} for variant in configuration.shared])
-        for stage in self.stages:
-            stage.eval()
-        x = as_input(x)
-        for stage, layer, statistics, variant in zip(
-            self.stages, made, parts.statistics, configuration.shared, strict=True
-        ):
-            x = prefix.apply(stage, {**layer[variant], **statistics}, x)
-        scores: Tensor = parts.tail.eval()(x)
+        chosen = self.chosen(shared, parts, configuration)
+        scores: Tensor = parts.tail.eval()(self.activations(chosen, parts.statistics, x))
         return scores
+
+    def chosen(self, shared: Layers, parts: Parts, configuration: Configuration) -> list[Parameters]:
+        """The parameters of each layer under one configuration."""
+        made = self.compose(shared, parts, [{variant} for variant in configuration.shared])
+        return [layer[variant] for layer, variant in zip(made, configuration.shared, strict=True)]
+
+    @torch.no_grad()
+    def activations(self, parameters: Sequence[Parameters], statistics: Layers, x: Tensor) -> Tensor:
+        """What comes out of the layers for inputs [B, ...], in evaluation mode."""
+        x = as_input(x)
+        for stage, made, measured in zip(self.stages, parameters, statistics, strict=True):
+            x = prefix.apply(stage.eval(), {**made, **measured}, x)
+        return x
 
     def keep(self, parts: Parts, configuration: Configuration) -> Parts:
         """What of a task's own parts a configuration needs."""

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from stolon.tasks import Split, to_float
-from stolon.transfer import prefix
 from stolon.transfer.configurations import Configuration
-from stolon.transfer.network import Layers, Network, Parts, as_input
+from stolon.transfer.network import Layers, Network, Parts
 
 SAMPLES: Final = 512
 """Training samples that are looked at, the first ones: a mean needs no more."""
@@ -27,12 +26,9 @@ def profile(
     network: Network, shared: Layers, parts: Parts, configuration: Configuration, split: Split
 ) -> Tensor:
     """Mean activation of each channel behind the last layer [C], over a split's first samples."""
-    made = network.compose(shared, parts, [{variant} for variant in configuration.shared])
-    sums = []
+    chosen, sums = network.chosen(shared, parts, configuration), []
     for indices in torch.arange(min(len(split), SAMPLES)).split(BATCH):
-        x = as_input(to_float(split.batch(indices)[0]))
-        for i, (stage, variant) in enumerate(zip(network.stages, configuration.shared, strict=True)):
-            x = prefix.apply(stage.eval(), {**made[i][variant], **parts.statistics[i]}, x)
+        x = network.activations(chosen, parts.statistics, to_float(split.batch(indices)[0]))
         sums.append(x.flatten(2).mean(2) if x.ndim > 2 else x)
     return torch.cat(sums).mean(0)
 

@@ -26,9 +26,7 @@ class One(Strategy):
     def __init__(self, lesson: Lesson, configuration: Configuration, orthogonality: float) -> None:
         self._network, self._shared = lesson.network, lesson.shared
         self._parts = lesson.network.keep(lesson.parts, configuration)
-        self._factors = (
-            lesson.parts
-        )  # all of them: the penalty is asked for layer by layer, times 0 where not shared
+        self._factors = lesson.parts  # all: the penalty is asked for layer by layer, times 0 where not shared
         self._configuration, self._orthogonality = configuration, orthogonality
         self._plan = Plan([configuration])
         self._wanted = [{variant} for variant in configuration.shared]

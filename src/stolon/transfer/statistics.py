@@ -25,7 +25,7 @@ def measured(
     network: Network, shared: Layers, parts: Parts, configuration: Configuration, split: Split
 ) -> Layers:
     """Means and variances over training samples, batch by batch averaged, by layer and name."""
-    made = network.compose(shared, parts, [{variant} for variant in configuration.shared])
+    chosen = network.chosen(shared, parts, configuration)
     momenta = {}
     for stage in network.stages:
         stage.eval()  # nothing drops out
@@ -37,8 +37,8 @@ def measured(
                 momenta[module], module.momentum = module.momentum, None  # None: the plain mean over batches
     for indices in torch.arange(min(len(split), SAMPLES)).split(BATCH):
         x = as_input(to_float(split.batch(indices)[0]))
-        for stage, layer, variant in zip(network.stages, made, configuration.shared, strict=True):
-            x = prefix.apply(stage, layer[variant], x)
+        for stage, made in zip(network.stages, chosen, strict=True):
+            x = prefix.apply(stage, made, x)
     for module, momentum in momenta.items():
         module.momentum = momentum
     return [{name: value.clone() for name, value in stage.named_buffers()} for stage in network.stages]

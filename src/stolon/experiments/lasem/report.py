@@ -193,8 +193,8 @@ def _lasem_words(plan: Plan) -> str:
     told = "; ".join(f"{name} ({_words(VARIANTS[name]) or 'no setting changed'})" for name in names)
     return (
         f"\n\nLASEM ran as {told}. By default it is estimated: one configuration drawn from the posterior is trained "
-        "at each mini-batch, and the E-step looks at every fourth; the papers compute all configurations at every "
-        "mini-batch, which exact does here."
+        "at each mini-batch, and E-steps are as rare as their cost asks; the papers compute all configurations at "
+        "every mini-batch, which exact does here."
     )
 
 

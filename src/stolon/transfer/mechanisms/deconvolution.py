@@ -72,7 +72,7 @@ class Deconvolution(Mechanism):
         (c_out, c_in, _, _), (c_kb, c_ts) = initial.shape, self._channels[index]
         return {
             "deconvolution": glorot((c_kb, c_ts, 3, 3), 9 * c_ts, 9 * c_kb, generator),
-            "deconvolution_bias": glorot((c_ts,), c_ts, c_ts, generator),
+            "deconvolution_bias": glorot((c_ts,), 1, c_ts, generator),  # [1, 1, 1, c_ts] there
             "contraction": glorot((c_ts, c_in, c_out), c_in * c_ts, c_out * c_ts, generator),
         }
 
