@@ -51,7 +51,7 @@ def test_a_format_that_is_not_asked_for_is_no_image(form):
 
 
 def test_an_image_that_does_not_fit_into_memory_is_refused(monkeypatch):
-    def load(*_: object) -> None:
+    def load(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(pictures, "_upright_square", load)
