@@ -13,7 +13,7 @@ demo: $(RUNTIME)  ## learn real tasks in a minute and write a report; DATA=../sh
 	$(BIN)/stolon demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: check  ## install, then every check
-	$(BIN)/pytest --cov $(ARGS)
+	$(BIN)/pytest --cov -n 2 --dist loadfile $(ARGS)
 
 check: $(CHECKS)  ## everything that needs no running: style, types, layers, docs
 	$(BIN)/ruff check
