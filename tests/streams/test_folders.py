@@ -166,7 +166,13 @@ def test_files_and_sets_in_other_forms_beside_the_folders_are_passed_over(tmp_pa
     (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").write_bytes(b"")
     (tmp_path / "CIFAR100").mkdir()
     (tmp_path / "CIFAR100" / "set.npz").write_bytes(b"")
-    assert [task.name for task in streams.make("folders", root=tmp_path, size=8)] == ["zoo"]
+    (task,) = streams.make("folders", root=tmp_path, size=8)
+    assert task.name == "zoo"
+    images_of_it = sum(len(part) for part in (task.train, task.val, task.test))
+    assert folders.sets(tmp_path) == {tmp_path / "zoo": images_of_it}
+    (tmp_path / "notes").symlink_to("/")
+    with pytest.raises(DataProblemsError):
+        folders.sets(tmp_path)
 
 
 def test_problems_of_all_folders_are_told_together_before_the_first_task(tmp_path):

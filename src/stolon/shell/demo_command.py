@@ -29,6 +29,7 @@ from stolon.shell import demo_population, exit_codes
 from stolon.shell.demo_population import Outcome
 from stolon.shell.experiment_commands import show
 from stolon.shell.terminal import console as make_console
+from stolon.streams import folders
 
 NOISE_IMAGES = 100
 AGENTS_SETS = 6
@@ -71,8 +72,8 @@ def _share(chosen: Demo, data: str | None, folder: Path, seed: int, console: Con
     if data is None:
         pictures = demo_population.as_folders(apart(seed), folder / "pictures")
     else:
-        sets = [path for path in (Path(data) / "datasets").iterdir() if path.is_dir()]
-        pictures = sorted(sets, key=lambda path: (sum(1 for _ in path.rglob("*.*")), path.name))[:AGENTS_SETS]
+        sizes = folders.sets(Path(data) / "datasets")
+        pictures = sorted(sizes, key=lambda path: (sizes[path], path.name))[:AGENTS_SETS]
     outcome = demo_population.run(chosen.backbone, pictures, folder / "agents", seed, console)
     teacher = {task: name for name, tasks in outcome.taught.items() for task in tasks}
     table = Table("task", "taught by", *(f"{name} [%]" for name in outcome.accuracy))

@@ -150,6 +150,19 @@ def make(
     return Stream("folders", makers)
 
 
+def sets(root: str | Path) -> dict[Path, int]:
+    """The data set folders of a tree that :func:`make` takes, with how many images each holds; no image is read.
+
+    Raises:
+        DataMissingError: the tree is not there, or holds none.
+        DataProblemsError: something is wrong with the tree itself.
+    """
+    surveys, problems = _surveys(Path(root), None)
+    if problems:
+        raise DataProblemsError(f"data sets in {images.printable(root)}", problems)
+    return {survey.root: len(survey.paths) for survey in surveys}
+
+
 def _existing(path: str | Path) -> inspection.Survey:
     if not Path(path).is_dir():
         raise DataMissingError(
