@@ -7,6 +7,7 @@ the papers every task has for itself (Lee, Behpour and Eaton, ICML 2021, section
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Final, cast, final
 
@@ -65,6 +66,14 @@ class Stage(nn.Module):
             name for name, _ in self.named_parameters() if name not in self.kernels
         )
         self.width: int = _width(layers[-1][1])
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the body is one zero-padded convolution of images, followed by what has no state."""
+        first, *rest = self.body
+        if type(first) is not nn.Conv2d or first.padding_mode != "zeros":
+            return False
+        return not any(_has_state(module) for module in rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs of the next stage."""

@@ -68,9 +68,7 @@ class Upkeep:
         while not self._ends.wait(wait):
             try:
                 wait = self.step()
-            except (
-                OSError,
-                StolonError,
-            ):  # what is damaged cannot be set aside; it is out of use all the same
+            except (OSError, StolonError):
+                # what is damaged cannot be set aside; it is out of use all the same
                 _log.exception("cannot check %s", self._last[:12])
                 wait = PAUSE_S

@@ -331,6 +331,11 @@ class Lasem(TransferLearner):
             return None
         total = torch.zeros(count, dtype=torch.float64)
         for name, wins in self._wins.items():
+            if len(wins) != count:
+                raise SettingError(
+                    f"prior {self.config.prior!r}: task {name!r} had {len(wins)} configurations to choose from, now "
+                    f"there are {count}; take the groups and parts it had, or another prior"
+                )
             weight = 1.0
             if self.config.prior == "related":
                 kept = self._kept[name]
@@ -338,11 +343,6 @@ class Lasem(TransferLearner):
                     lesson.network, lesson.shared, kept.parts, kept.configuration, lesson.task.train
                 )
                 weight = related.similarity(self._profiles[name], now)
-            if len(wins) != count:
-                raise SettingError(
-                    f"prior {self.config.prior!r}: task {name!r} had {len(wins)} configurations to choose from, now "
-                    f"there are {count}; take the groups and parts it had, or another prior"
-                )
             total += weight * wins
         return total
 

@@ -81,7 +81,7 @@ class Network:
     def __init__(
         self, net: str | nn.Module, input_shape: tuple[int, ...], transfer: type[Mechanism], parts: int = 1
     ) -> None:
-        self._net, self._shape, self._parts = net, input_shape, parts
+        self._net, self._shape = net, input_shape
         structure = self._fresh(0, "structure")
         self.stages: list[Stage] = list(structure)
         self.has_statistics = any(True for stage in self.stages for _ in stage.buffers())

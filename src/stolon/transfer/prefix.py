@@ -11,7 +11,7 @@ taken apart again (channels-last: a strided copy of everything).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +109,7 @@ def run(
 
 def _each(stage: Stage, parameters: Parameters, x: Tensor, count: int) -> Tensor:
     """A stage on several nodes, of ``count`` inputs each."""
-    if stage.training and any(True for _ in stage.buffers()):
+    if stage.training and not stage.is_plain and any(True for _ in stage.buffers()):
         # a node is a mini-batch of its own to normalisation
         return torch.cat([apply(stage, parameters, node) for node in x.split(count)])
     return apply(stage, parameters, x)
@@ -122,7 +122,7 @@ def apply(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
 
 def body(stage: Stage, parameters: Parameters, x: Tensor) -> Tensor:
     """A stage up to its pooling, with these parameters in place of its own."""
-    if not is_plain(stage):
+    if not stage.is_plain:
         x = x.clone()  # a block may work in place on what others are fed too
         return functional_call(stage.body, _of_body(parameters), (x,))  # type: ignore[no-any-return]  # not in torch's stubs
     # functional_call swaps parameters in and out: tens of microseconds that small layers feel
@@ -138,25 +138,6 @@ def pooled(stage: Stage, x: Tensor) -> Tensor:
     for module in stage.pool:
         x = module(x)
     return x
-
-
-_PLAIN: Final = "_stolon_plain"
-
-
-def is_plain(stage: Stage) -> bool:
-    """Whether a stage's body is one zero-padded convolution and things without parameters."""
-    found = getattr(stage, _PLAIN, None)
-    if found is None:
-        found = _is_plain(stage)
-        object.__setattr__(stage, _PLAIN, found)  # asked for at every step
-    return bool(found)
-
-
-def _is_plain(stage: Stage) -> bool:
-    first, *rest = stage.body
-    if type(first) is not nn.Conv2d or first.padding_mode != "zeros":
-        return False
-    return not any(True for module in rest for _ in (*module.parameters(), *module.buffers()))
 
 
 def _convolve(module: nn.Module, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:

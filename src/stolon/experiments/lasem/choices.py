@@ -197,29 +197,21 @@ def _histogram(learner: str, every: Sequence[Choice], seeds: str) -> Figure:
     shares = {configuration: count / len(every) for configuration, count in common}
     if rest := len(every) - sum(count for _, count in common):
         shares[f"{len(counts) - MOST} others"] = rest / len(every)
-    return bars(
-        shares,
-        title=f"{learner}: chosen configurations",
-        x_title="share of tasks",
-        alt="Bars: "
-        + ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
-        + " of tasks.",
-        caption=f"Chosen configurations, most frequent first; all tasks of {seeds}.",
-    )
+    caption = f"Chosen configurations, most frequent first; all tasks of {seeds}."
+    return _of_tasks(shares, f"{learner}: chosen configurations", caption)
 
 
 def _layers(learner: str, every: Sequence[Choice], seeds: str) -> Figure:
     rows = np.array([_rows(choice.configuration) for choice in every]).mean(0)
     shares = {f"layer {i}": float(share) for i, share in enumerate(rows, start=1)}
-    return bars(
-        shares,
-        title=f"{learner}: how often each layer is shared",
-        x_title="share of tasks",
-        alt="Bars: "
-        + ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
-        + " of tasks.",
-        caption=f"Share of tasks that transfer each layer; all tasks of {seeds}.",
-    )
+    caption = f"Share of tasks that transfer each layer; all tasks of {seeds}."
+    return _of_tasks(shares, f"{learner}: how often each layer is shared", caption)
+
+
+def _of_tasks(shares: Mapping[str, float], title: str, caption: str) -> Figure:
+    """Shares of tasks as bars, told in words too."""
+    told = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
+    return bars(shares, title=title, x_title="share of tasks", alt=f"Bars: {told} of tasks.", caption=caption)
 
 
 def _map(learner: str, made: Sequence[Sequence[Choice]], seeds: str) -> Figure:
