@@ -1,5 +1,6 @@
 """E- and M-steps of LASEM against naive sums over all configurations, each run alone in float64."""
 
+import itertools
 from dataclasses import replace
 from itertools import pairwise
 
@@ -8,14 +9,14 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.transfer.making import MECHANISMS, linear_map, naive_features, random_task, set_up, tiny
+from tests.transfer.making import MECHANISMS, linear_map, naive_features, normed, random_task, set_up, tiny
 from torch import nn
 
 from stolon.transfer import lasem
 from stolon.transfer.configurations import Space
 from stolon.transfer.em import LIKELIHOODS, Belief
 from stolon.transfer.fit import Lesson
-from stolon.transfer.lasem import EM, LasemConfig, draw
+from stolon.transfer.lasem import EM, LasemConfig, draw, spread
 from stolon.transfer.network import Parts, copied, copied_parts
 
 X, Y = random_task(n=6).train.batch(torch.arange(6))
@@ -197,7 +198,7 @@ def test_shared_tensors_that_no_weighed_configuration_shares_get_no_gradient(tra
 def test_the_sampled_gradient_averaged_over_all_draws_is_the_exact_one(transfer, monkeypatch):
     lesson, space = set_up(transfer), Space.every(2)
     posterior = some_posterior(4)
-    em = em_of(lesson, Belief(4, fixed=posterior))
+    em = em_of(lesson, Belief(4, fixed=posterior), draw_for="batch")
     total = [torch.zeros_like(t) for t in tensors_of(lesson)]
     for i, p in enumerate(posterior.tolist()):
         monkeypatch.setattr(lasem, "draw", lambda *_, i=i: {i: 1.0})
@@ -208,11 +209,76 @@ def test_the_sampled_gradient_averaged_over_all_draws_is_the_exact_one(transfer,
 
 def test_several_draws_are_weighed_by_how_often_they_came(monkeypatch):
     lesson, space = set_up(), Space.every(2)
-    em = em_of(lesson, Belief(4, fixed=some_posterior(4)), samples=3)
+    em = em_of(lesson, Belief(4, fixed=some_posterior(4)), samples=3, draw_for="batch")
     monkeypatch.setattr(lasem, "draw", lambda *_: {2: 2 / 3, 0: 1 / 3})
     found = gradients(lesson, next(em.losses(X, Y, 0, 0)))
     weights = torch.tensor([1 / 3, 0, 2 / 3, 0], dtype=torch.float64)
     assert_close(found, naive_gradients("hard", lesson, space, weights, X, Y))
+
+
+@pytest.mark.parametrize("transfer", MECHANISMS)
+@pytest.mark.parametrize("samples", [1, 2])
+def test_draws_for_each_sample_give_the_gradients_of_each_alone(transfer, samples, monkeypatch):
+    lesson, space = set_up(transfer), Space.every(2)
+    em = em_of(lesson, samples=samples)
+    drawn = [3, 0, 2, 2, 1, 0, 0, 0, 1, 3, 2, 1][: 6 * samples]
+    monkeypatch.setattr(lasem, "spread", lambda *_: drawn)
+    found = gradients(lesson, next(em.losses(X, Y, 0, 0)))
+    twin = doubled(lesson)
+    total = [torch.zeros_like(t) for t in tensors_of(twin)]
+    for i, chosen in enumerate(drawn):
+        row = slice(i % 6, i % 6 + 1)
+        alone = gradients(twin, naive_loss(transfer, twin, space.choices[chosen], X[row].double(), Y[row]))
+        total = [t + g / len(drawn) for t, g in zip(total, alone, strict=True)]
+    assert_close(found, total)
+
+
+@pytest.mark.parametrize("transfer", MECHANISMS)
+def test_their_mean_over_all_ways_to_draw_is_the_exact_gradient(transfer, monkeypatch):
+    """Two samples have 4 x 4 ways to go."""
+    lesson, space = set_up(transfer), Space.every(2)
+    posterior, x, y = some_posterior(4), X[:2], Y[:2]
+    em = em_of(lesson, Belief(4, fixed=posterior))
+    total = [torch.zeros_like(t) for t in tensors_of(lesson)]
+    for ways in itertools.product(range(4), repeat=2):
+        monkeypatch.setattr(lasem, "spread", lambda *_, ways=ways: list(ways))
+        p = float(posterior[list(ways)].prod())
+        total = [
+            t + p * g for t, g in zip(total, gradients(lesson, next(em.losses(x, y, 0, 0))), strict=True)
+        ]
+    assert_close(total, naive_gradients(transfer, lesson, space, posterior, x, y))
+
+
+def test_batch_normalisation_gets_the_mini_batch_whole(monkeypatch):
+    em = em_of(set_up(net=normed))
+    monkeypatch.setattr(lasem, "spread", lambda *_: pytest.fail("samples would be normalised by few others"))
+    assert next(em.losses(X, Y, 0, 0)).isfinite()
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(1, 40), st.integers(0, 2**40), st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(any)
+)
+def test_a_mini_batch_is_spread_as_the_posterior_says_up_to_one(count, seed, weights):
+    posterior = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+    drawn = spread(posterior, count, seed, "t", 0, 0, 0)
+    assert len(drawn) == count
+    assert drawn == spread(posterior, count, seed, "t", 0, 0, 0)
+    for i, p in enumerate(posterior.tolist()):
+        assert abs(drawn.count(i) - count * p) < 1 + 1e-9
+        assert p > 0 or drawn.count(i) == 0
+
+
+def test_which_sample_gets_which_is_chance_and_without_bias():
+    posterior = torch.tensor([0.05, 0.4, 0.0, 0.25, 0.3], dtype=torch.float64)
+    counts = torch.zeros(3, 5)
+    for step in range(600):
+        for sample, chosen in enumerate(spread(posterior, 3, 0, "t", 0, step, 0)):
+            counts[sample, chosen] += 1
+    assert not counts[:, 2].any()
+    possible = posterior > 0
+    for row in counts:
+        assert scipy.stats.chisquare(row[possible].double(), (posterior * 600)[possible]).pvalue > 0.01
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5])

@@ -238,16 +238,16 @@ def test_inputs_are_not_changed_by_a_net_that_begins_in_place():
 
 def test_a_plan_of_all_configurations_doubles_from_layer_to_layer():
     plan = Plan(Space.every(4).choices)
-    assert [sum(len(nodes) for _, nodes in level.variants) for level in plan.levels] == [2, 4, 8, 16]
-    assert all(level.is_full for level in plan.levels)
+    assert [level.nodes for level in plan.levels] == [2, 4, 8, 16]
+    assert all(level.fed is None for level in plan.levels)
     assert len(plan) == 16
     assert sorted(plan.rows.tolist()) == list(range(16))
 
 
 def test_a_plan_of_groups_computes_common_prefixes_once():
     plan = Plan(Space.every(4, groups=[[1, 2], [3, 4]]).choices)
-    assert [sum(len(nodes) for _, nodes in level.variants) for level in plan.levels] == [2, 2, 4, 4]
-    assert [level.is_full for level in plan.levels] == [True, False, True, False]
+    assert [level.nodes for level in plan.levels] == [2, 2, 4, 4]
+    assert [level.fed is None for level in plan.levels] == [True, False, True, False]
     one = Plan([Configuration.from_text("0110")])
     assert [[variant for variant, _ in level.variants] for level in one.levels] == [
         [(False,)], [(True,)], [(True,)], [(False,)]
@@ -260,7 +260,7 @@ def test_a_plan_computes_each_prefix_once_and_no_other(which):
     plan = Plan(choices)
     for layer, level in enumerate(plan.levels):
         prefixes = {choice.shared[: layer + 1] for choice in choices}
-        assert sum(len(nodes) for _, nodes in level.variants) == len(prefixes)
+        assert level.nodes == len(prefixes)
 
 
 def test_every_node_is_run_through_its_own_variant():
@@ -268,10 +268,54 @@ def test_every_node_is_run_through_its_own_variant():
     choices = [Space.every(3, parts=2).choices[i] for i in (5, 63, 0, 17, 40, 6)]
     plan, nodes = Plan(choices), [()]
     for level in plan.levels:
-        nodes = [(*nodes[i], variant) for variant, fed in level.variants for i in fed.tolist()]
+        each = [variant for variant, count in level.variants for _ in range(count)]
+        fed = [*range(len(nodes))] * len(level.variants) if level.fed is None else level.fed.tolist()
+        nodes = [(*nodes[i], variant) for i, variant in zip(fed, each, strict=True)]
     assert [nodes[i] for i in plan.rows.tolist()] == [choice.shared for choice in choices]
     values = torch.arange(len(nodes))
     assert plan.in_order(values).tolist() == plan.rows.tolist()
+
+
+@pytest.mark.parametrize("transfer", MECHANISMS)
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_samples_that_go_their_own_ways_give_what_each_gives_alone(transfer, data):
+    lesson = set_up(transfer, parts=2)
+    x = torch.randn(5, 1, 8, 8)
+    choices = Space.every(2, parts=2).choices
+    # some samples twice, in any order
+    inputs = data.draw(st.permutations([*range(5), *data.draw(st.lists(st.integers(0, 4), max_size=4))]))
+    drawn = [choices[data.draw(st.integers(0, 15))] for _ in inputs]
+    plan = Plan(drawn, inputs)
+    made = lesson.network.compose(
+        lesson.shared, lesson.parts, [{v for v, _ in level.variants} for level in plan.levels]
+    )
+    found = plan.in_order(lesson.network.features(made, plan, x))
+    for row, i, choice in zip(found, inputs, drawn, strict=True):
+        alone = naive_features(transfer, lesson, choice, x[i : i + 1])
+        torch.testing.assert_close(row[None], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*STRANGE])
+def test_of_any_dimensions(name):
+    lesson = lesson_of(name)
+    x = torch.randn(3, *lesson.task.shape)
+    every = Space.every(lesson.network.depth).choices
+    drawn = [every[0], every[-1], every[len(every) // 2]]
+    apart = Plan(drawn, [2, 0, 1])
+    made = lesson.network.compose(
+        lesson.shared, lesson.parts, [{v for v, _ in level.variants} for level in apart.levels]
+    )
+    found = apart.in_order(lesson.network.features(made, apart, x))
+    for row, i, choice in zip(found, [2, 0, 1], drawn, strict=True):
+        expected = together(lesson, [choice], x[i : i + 1])[0, 0]
+        torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_each_sample_is_computed_once_in_every_layer():
+    choices = Space.every(4).choices
+    plan = Plan([choices[i % 16] for i in range(40)], range(40))
+    assert [level.nodes for level in plan.levels] == [40] * 4
 
 
 def test_a_stage_takes_others_parameters_and_keeps_its_own():

@@ -7,11 +7,14 @@ what configurations that share its layer give, a task's own tensor what the othe
 of shared and one set of own parameters, and one tail.
 
 **Exactly** (``exact=True``) this computes every configuration at every mini-batch, common prefixes once
-(:mod:`stolon.transfer.prefix`), E- and M-step from the same activations. **By default** it is estimated: the M-step
-trains ``samples`` configurations drawn from the posterior, which gives the same gradient in expectation (not the same
-step: RMSProp divides a weight p out of an exact gradient, and drawn ones move a tensor about sqrt(p) as far), and the
-E-step looks at every ``e_every``-th mini-batch only, the rarer the more configurations there are; in between the
-posterior stays. What that costs and whether it loses anything: docs/methods/transfer.md.
+(:mod:`stolon.transfer.prefix`), E- and M-step from the same activations. **By default** it is estimated: each sample of
+the mini-batch goes its own way in the M-step, by a configuration drawn from the posterior. That costs one network,
+whatever the number of configurations, since a layer is computed once per sample; its gradient is the exact one in
+expectation; and while the posterior is broad all tensors get gradients at every step, as in the exact one. (One
+configuration for the whole mini-batch, ``draw_for="batch"``, has the same mean, but under RMSProp, which divides a
+weight p out of exact gradients, it moves a tensor only about sqrt(p) as far.) The E-step looks at every ``e_every``-th
+mini-batch only, the rarer the more configurations there are; in between the posterior stays. What that costs and
+whether it loses anything: docs/methods/transfer.md.
 
 Differences from the released code: dropout is off in the E-step and on in the M-step as there; the likelihood and the
 prior are the papers' by default, the released ones by name.
@@ -27,7 +30,7 @@ import torch
 from torch import Tensor
 
 from stolon.errors import SettingError
-from stolon.randomness import number
+from stolon.randomness import number, permutation
 from stolon.records import Json
 from stolon.settings import above, one_of, whole, within
 from stolon.tasks import Task
@@ -64,6 +67,8 @@ class LasemConfig(TransferConfig):
             :mod:`stolon.transfer.related`).
         exact: compute all configurations at every mini-batch; ``samples`` and ``e_every`` are not used then.
         samples: configurations drawn per M-step, >= 1.
+        draw_for: ``"sample"``: each sample of the mini-batch has its own draws, which come up as often as the posterior
+            says, up to one; ``"batch"``: all have the same, always so with batch normalisation, which wants them whole.
         e_every: an E-step at every so many mini-batches, >= 1; by default as often as its multiply-accumulates allow:
             they are then at most two fifths of the M-steps'.
         m_steps: steps on each mini-batch (the papers' numMSteps), >= 1.
@@ -82,6 +87,7 @@ class LasemConfig(TransferConfig):
     prior: Prior = "counts"
     exact: bool = False
     samples: int = 1
+    draw_for: Literal["sample", "batch"] = "sample"
     e_every: int | None = None
     m_steps: int = 1
     e_precision: Literal["float32", "bfloat16"] = "float32"
@@ -94,6 +100,7 @@ class LasemConfig(TransferConfig):
         super().__post_init__()
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("prior", self.prior, PRIORS)
+        one_of("draw_for", self.draw_for, ("sample", "batch"))
         one_of("e_precision", self.e_precision, ("float32", "bfloat16"))
         for name in ("samples", "m_steps"):
             whole(name, getattr(self, name), 1)
@@ -135,6 +142,7 @@ class EM(Strategy):
         self._broad = True  # whether the last posterior gave weight to most
         self._mark = belief.state()
         self._seen = 0  # mini-batches
+        self._by_sample = config.draw_for == "sample" and not self._network.has_statistics
         self._every = config.e_every or e_step_interval(self._network.macs, self._plan(self._all)[0])
 
     @property
@@ -164,8 +172,11 @@ class EM(Strategy):
             belief.see(self._likelihood(x, y), count=epoch >= config.warm_up)
         self._seen += 1
         for i in range(config.m_steps):
-            drawn = draw(belief.posterior, config.samples, self._seed, self._task, epoch, step, i)
-            yield self._weighted(x, y, drawn)
+            purpose = self._seed, self._task, epoch, step, i
+            if self._by_sample:
+                yield self._apart(x, y, spread(belief.posterior, config.samples * len(y), *purpose))
+            else:
+                yield self._weighted(x, y, draw(belief.posterior, config.samples, *purpose))
 
     def notes(self) -> dict[str, Any]:
         """The choice, and the mean posterior of the epoch where it says anything."""
@@ -211,6 +222,20 @@ class EM(Strategy):
         """The loss of some configurations, weighted."""
         chosen = tuple(weights)
         return self._loss(self._nodes(chosen, x), chosen, y, list(weights.values()))
+
+    def _apart(self, x: Tensor, y: Tensor, drawn: Sequence[int]) -> Tensor:
+        """The loss where each sample has configurations of its own, the same number each."""
+        if len(set(drawn)) == 1:
+            return self._weighted(x, y, {drawn[0]: 1.0})
+        batch, times = len(y), len(drawn) // len(y)
+        plan = Plan([self._space.choices[i] for i in drawn], [*range(batch)] * times)
+        wanted = [{variant for variant, _ in level.variants} for level in plan.levels]
+        made = self._network.compose(self._shared, self._parts, wanted)
+        nodes = self._parts.tail.train()(self._network.features(made, plan, x))
+        found = loss(plan.in_order(nodes).unflatten(0, (times, batch)), y).mean()
+        shares = (self._space.matrix[list(drawn)] > 0).float().mean(0)
+        penalty = self._network.penalty(self._parts, shares)
+        return found if penalty is None else found + self._config.orthogonality * penalty
 
     @torch.no_grad()
     def _likelihood(self, x: Tensor, y: Tensor) -> Tensor:
@@ -284,6 +309,23 @@ def draw(posterior: Tensor, samples: int, seed: int, *purpose: str | int) -> dic
         chosen = min(int(torch.searchsorted(cumulative, point, right=True)), len(posterior) - 1)
         found[chosen] = found.get(chosen, 0.0) + 1 / samples
     return found
+
+
+def spread(posterior: Tensor, count: int, seed: int, *purpose: str | int) -> list[int]:
+    """As many draws from a posterior [K], in random order; each comes up as often as expected, up to one.
+
+    Systematic sampling: one random number for all draws.
+
+    Example:
+        >>> sorted(spread(torch.tensor([0.5, 0.0, 0.5]), 6, 0, "test"))
+        [0, 0, 0, 2, 2, 2]
+    """
+    cumulative = posterior.cumsum(0)
+    begin = number(seed, "configuration", *purpose) / 2**63
+    points = (torch.arange(count, dtype=torch.float64) + begin) / count * cumulative[-1]
+    found = torch.searchsorted(cumulative, points, right=True).clamp_max(len(posterior) - 1)
+    order = permutation(count, seed, "configuration", *purpose)
+    return found[order].tolist()
 
 
 @final

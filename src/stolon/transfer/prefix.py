@@ -33,18 +33,18 @@ class Level:
     """One layer of a plan.
 
     Attributes:
-        variants: each variant that occurs, with the positions of the nodes that it is fed; the outputs, in this order,
-            are the next layer's nodes.
-        is_full: whether each variant is fed all nodes, in order.
+        variants: each variant that occurs, with the number of nodes that it is fed; the outputs, in this order, are the
+            next layer's nodes.
+        fed: the positions of these nodes, one variant's after the other's; None where each is fed all, in order.
     """
 
-    variants: tuple[tuple[Variant, Tensor], ...]
-    is_full: bool
+    variants: tuple[tuple[Variant, int], ...]
+    fed: Tensor | None
 
     @property
     def nodes(self) -> int:
         """How often the layer is computed."""
-        return sum(len(fed) for _, fed in self.variants)
+        return sum(count for _, count in self.variants)
 
 
 @final
@@ -52,13 +52,16 @@ class Plan:
     """How to compute some configurations together.
 
     Args:
-        configurations: distinct ones of one network, in the order in which results are wanted.
+        configurations: of one network, in the order in which results are wanted.
+        inputs: the input that each is given, by its position; by default all are given the whole mini-batch, as one.
+            With others the samples of a mini-batch go different ways: every layer is still computed once per sample.
     """
 
-    def __init__(self, configurations: Sequence[Configuration]) -> None:
+    def __init__(self, configurations: Sequence[Configuration], inputs: Sequence[int] | None = None) -> None:
         depth = len(configurations[0].shared)
-        node_of = [0] * len(configurations)
-        nodes, levels = 1, list[Level]()
+        node_of = [0] * len(configurations) if inputs is None else list(inputs)
+        self.inputs = nodes = max(node_of) + 1
+        levels = list[Level]()
         for layer in range(depth):
             pairs = [(c.shared[layer], node) for c, node in zip(configurations, node_of, strict=True)]
             fed: dict[Variant, list[int]] = {}
@@ -66,7 +69,8 @@ class Plan:
                 fed.setdefault(variant, []).append(node)
             position = {pair: i for i, pair in enumerate((v, n) for v, found in fed.items() for n in found)}
             is_full = all(found == list(range(nodes)) for found in fed.values())
-            levels.append(Level(tuple((v, torch.tensor(found)) for v, found in fed.items()), is_full))
+            positions = None if is_full else torch.tensor([node for found in fed.values() for node in found])
+            levels.append(Level(tuple((variant, len(found)) for variant, found in fed.items()), positions))
             node_of, nodes = [position[pair] for pair in pairs], len(position)
         self.levels = tuple(levels)
         self.rows = torch.tensor(node_of)
@@ -90,21 +94,31 @@ def run(
         stages: the layers' structure.
         parameters: for each layer, the parameters of each variant that occurs in the plan.
         plan: what to compute.
-        x: inputs [B, ...].
+        x: inputs [B, ...]; as many as the plan has, or one mini-batch where it has one.
 
     Returns:
         [N * B, ...], node by node; see :meth:`Plan.in_order`.
     """
-    count = len(x)
+    count = len(x) // plan.inputs
     for stage, made, level in zip(stages, parameters, plan.levels, strict=True):
-        out = []
-        for variant, nodes in level.variants:
-            fed = x
-            if not level.is_full:
-                fed = x.unflatten(0, (-1, count))[nodes].flatten(0, 1)
-            out.append(_each(stage, made[variant], fed, count))
+        fed: Sequence[Tensor] = [x] * len(level.variants)
+        if level.fed is not None:
+            # gathered once: the gradient of each gathering would be a tensor as large as x
+            fed = _rows(x, level.fed, count).split([nodes * count for _, nodes in level.variants])
+        out = [
+            _each(stage, made[variant], given, count)
+            for (variant, _), given in zip(level.variants, fed, strict=True)
+        ]
         x = torch.cat(out) if len(out) > 1 else out[0]
     return x
+
+
+def _rows(x: Tensor, nodes: Tensor, count: int) -> Tensor:
+    if count == 1 and x.ndim == 4:  # whole rows of memory, and channels stay last
+        rows = x.permute(0, 2, 3, 1)
+        gathered: Tensor = rows.flatten(1).index_select(0, nodes).view(-1, *rows.shape[1:])
+        return gathered.permute(0, 3, 1, 2)
+    return x.unflatten(0, (-1, count))[nodes].flatten(0, 1)
 
 
 def _each(stage: Stage, parameters: Parameters, x: Tensor, count: int) -> Tensor:
