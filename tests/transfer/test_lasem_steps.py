@@ -331,6 +331,14 @@ def test_an_e_step_comes_at_every_so_many_mini_batches(every, expected, monkeypa
     assert found == expected
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_one_that_is_looked_at_counts_for_those_in_between(every):
+    em = em_of(set_up(), e_every=every)
+    for step in range(6):
+        list(em.losses(X, Y, 0, step))
+        assert float(em.belief.wins.sum()) == (step // every + 1) * every
+
+
 def test_in_between_the_posterior_stays(monkeypatch):
     em = em_of(set_up(), e_every=2)
     posteriors = []

@@ -109,24 +109,22 @@ class Belief:
         """In how many mini-batches of this task each configuration was the most probable, float64 [K]."""
         return self._wins
 
-    def see(self, log_likelihood: Tensor, *, count: bool = True) -> Tensor:
+    def see(self, log_likelihood: Tensor, counts: int = 1) -> Tensor:
         """E-step on one mini-batch: the posterior [K], after which the prior is updated.
 
         Args:
             log_likelihood: of the mini-batch under each configuration, [K]; NaN, of outputs that have blown up, is
                 taken as impossible. Where all are impossible nothing is believed anew.
-            count: whether the prior is updated.
+            counts: how many mini-batches this one stands for in the prior; 0 leaves the prior as it is.
         """
         log_likelihood = log_likelihood.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         if self.is_fixed or bool((log_likelihood == -torch.inf).all()):
             return self.posterior
         log_prior = self.prior.clamp_min(_LEAST).log()
         self.posterior = (log_prior + log_likelihood.double()).softmax(0)
-        if not count:
-            return self.posterior
-        self._wins[int(self.posterior.argmax())] += 1
-        self._total += self.posterior
-        self._batches += 1
+        self._wins[int(self.posterior.argmax())] += counts
+        self._total += counts * self.posterior
+        self._batches += counts
         return self.posterior
 
     def mean_since(self, earlier: Mapping[str, Tensor]) -> Tensor:

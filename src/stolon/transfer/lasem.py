@@ -13,7 +13,8 @@ whatever the number of configurations, since a layer is computed once per sample
 expectation; and while the posterior is broad all tensors get gradients at every step, as in the exact one. (One
 configuration for the whole mini-batch, ``draw_for="batch"``, has the same mean, but under RMSProp, which divides a
 weight p out of exact gradients, it moves a tensor only about sqrt(p) as far.) The E-step looks at every ``e_every``-th
-mini-batch only, the rarer the more configurations there are; in between the posterior stays. What that costs and
+mini-batch only, the rarer the more configurations there are, and stands for those in between: they have its posterior,
+and it counts as often in the prior. What that costs and
 whether it loses anything: docs/methods/transfer.md.
 
 Differences from the released code: dropout is off in the E-step and on in the M-step as there; the likelihood and the
@@ -169,7 +170,8 @@ class EM(Strategy):
             yield from self._exact(x, y, epoch)
             return
         if not belief.is_fixed and self._seen % self._every == 0:
-            belief.see(self._likelihood(x, y), count=epoch >= config.warm_up)
+            counts = self._every if epoch >= config.warm_up else 0
+            belief.see(self._likelihood(x, y), counts)
         self._seen += 1
         for i in range(config.m_steps):
             purpose = self._seed, self._task, epoch, step, i
@@ -199,17 +201,17 @@ class EM(Strategy):
 
     def _exact(self, x: Tensor, y: Tensor, epoch: int) -> Iterator[Tensor]:
         belief, nodes = self._belief, None
-        counts = epoch >= self._config.warm_up
+        counts = int(epoch >= self._config.warm_up)
         if self._broad and not self._network.has_dropout and not belief.is_fixed:
             # most configurations will be trained: one forward pass serves both steps
             nodes = self._nodes(self._all, x)
             with torch.no_grad():
                 found = self._judge(nodes.detach(), self._all, y)
-            belief.see(found, count=counts)
+            belief.see(found, counts)
             if not bool(found.isfinite().all()):
                 nodes = None  # 0 x infinity: what has blown up and has no weight must not take part
         elif not belief.is_fixed:
-            belief.see(self._likelihood(x, y), count=counts)
+            belief.see(self._likelihood(x, y), counts)
         heavy = belief.posterior > WEIGHTLESS
         self._broad = int(heavy.sum()) > len(heavy) // 2
         weights = {i: float(belief.posterior[i]) for i in heavy.nonzero().flatten().tolist()}

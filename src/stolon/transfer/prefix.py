@@ -116,9 +116,10 @@ def run(
 def _rows(x: Tensor, nodes: Tensor, count: int) -> Tensor:
     if count == 1 and x.ndim == 4:  # whole rows of memory, and channels stay last
         rows = x.permute(0, 2, 3, 1)
-        gathered: Tensor = rows.flatten(1).index_select(0, nodes).view(-1, *rows.shape[1:])
+        gathered = rows.flatten(1).index_select(0, nodes).view(-1, *rows.shape[1:])
         return gathered.permute(0, 3, 1, 2)
-    return x.unflatten(0, (-1, count))[nodes].flatten(0, 1)
+    found: Tensor = x.unflatten(0, (-1, count))[nodes].flatten(0, 1)
+    return found
 
 
 def _each(stage: Stage, parameters: Parameters, x: Tensor, count: int) -> Tensor:
