@@ -13,6 +13,8 @@ STAGED = [
     "stl-conv9",
     "resnet18-plain",
     "resnet18",
+    "resnet50",
+    "gem-resnet18",
 ]
 
 

@@ -10,12 +10,19 @@ from torch import nn
 from stolon.errors import SettingError, UnknownNameError
 from stolon.nets import plain
 from stolon.nets.convnets import digits_conv
+from stolon.nets.gem import gem_resnet18
 from stolon.nets.mlp import mlp
-from stolon.nets.resnet import resnet18
+from stolon.nets.resnet import resnet18, resnet50
 from stolon.randomness import seeded
 
 _MLP = {"lenet-300-100": (300, 100), "fc-1024": (1024, 1024)}
-_NAMES = (*_MLP, "mlp-WIDTH-WIDTH...", "digits-conv", *plain.NAMES, "resnet18", "timm:NAME")
+_IMAGES = {
+    "digits-conv": digits_conv,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "gem-resnet18": gem_resnet18,
+}
+_NAMES = (*_MLP, "mlp-WIDTH-WIDTH...", *plain.NAMES, *_IMAGES, "timm:NAME")
 
 
 def names() -> tuple[str, ...]:
@@ -41,12 +48,10 @@ def make(name: str, *, input_shape: tuple[int, ...] = (1, 28, 28), seed: int = 0
             return mlp(math.prod(input_shape), _MLP[name])
         if name.startswith("mlp-"):
             return mlp(math.prod(input_shape), _widths(name))
-        if name == "digits-conv":
-            return digits_conv(input_shape)
         if name in plain.NAMES:
             return plain.plain(name, input_shape)
-        if name == "resnet18":
-            return resnet18(input_shape)
+        if name in _IMAGES:
+            return _IMAGES[name](input_shape)
         if name.startswith("timm:"):
             from stolon.nets.backbone import timm_model  # timm takes a second to import
 
@@ -67,7 +72,7 @@ def own(net: str | nn.Module) -> str | nn.Module:
         raise SettingError(f"net: expected a name or a module, found {type(net).__name__}")
     if net.startswith("mlp-"):
         _widths(net)
-    elif net not in (*_MLP, "digits-conv", *plain.NAMES, "resnet18") and not net.startswith("timm:"):
+    elif net not in (*_MLP, *plain.NAMES, *_IMAGES) and not net.startswith("timm:"):
         raise UnknownNameError("net", net, _NAMES)
     return net
 

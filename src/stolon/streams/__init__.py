@@ -28,6 +28,8 @@ _HOMES = {
     "cifar10-stl": "stolon.streams.stl:cifar10",
     "office-home-lasem": "stolon.streams.domains:office_home",
     "pacs-office-home": "stolon.streams.domains:pacs",
+    "imagenet-split": "stolon.streams.imagenet:imagenet",
+    "tiny-imagenet-split": "stolon.streams.imagenet:tiny",
     "folders": "stolon.streams.folders:make",
 }
 
