@@ -19,6 +19,8 @@ _HOMES = {
     "lasem": "stolon.transfer.lasem:Lasem",
     "brute-force": "stolon.transfer.brute_force:BruteForce",
     "darts": "stolon.transfer.darts:Darts",
+    "supsup": "stolon.masks.supsup:SupSup",
+    "impressions": "stolon.masks.impressions:Impressions",
 }
 
 

@@ -1,0 +1,161 @@
+r"""The training of coefficients: a new task as a sum of masks that are there (ImpressLearn, Eq. 1 and 2).
+
+Layer l of the task's network is :math:`W_l \odot \sum_i \alpha_{li} M_{li}`; the coefficients begin at 1 / m and are
+trained by gradient, with :math:`\lambda \sum_l (\lVert \alpha_l \rVert_1 - 1)^2` added to the loss.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from stolon.errors import TaskError
+from stolon.masks.fitting import MaskTraining, accuracy, check_classes
+from stolon.masks.frozen import FrozenNet
+from stolon.masks.mixing import LayeredMasks
+from stolon.masks.popup import MaskRule, begin_scores, masked, scaled
+from stolon.outcomes import Epoch
+from stolon.randomness import permutation, seeded
+from stolon.tasks import Task, to_float
+from stolon.training import load_optimizer, make_optimizer, optimizer_tensors
+
+
+@final
+class CoefficientFit:
+    """Trains one task's coefficients; complete, as tensors, between any two epochs.
+
+    Args:
+        frozen: the network.
+        masks: the basis.
+        scales: what each layer's sum is multiplied by.
+        task: what to learn.
+        seed: the order of the data is a function of it.
+        training: how.
+        penalty: lambda of Eq. 2.
+        start: coefficients [d, m] to begin with; by default 1 / m.
+        hybrid: the rule of a mask that the last layer gets of its own (appendix A.5); None for none.
+
+    Raises:
+        DataError: the network cannot answer the task.
+    """
+
+    def __init__(
+        self,
+        frozen: FrozenNet,
+        masks: LayeredMasks,
+        scales: Sequence[float],
+        task: Task,
+        *,
+        seed: int,
+        training: MaskTraining,
+        penalty: float = 0.0,
+        start: Tensor | None = None,
+        hybrid: MaskRule | None = None,
+    ) -> None:
+        check_classes(frozen, task)
+        self._frozen, self._masks, self._scales = frozen, masks, tuple(scales)
+        self._task, self._seed, self._training = task, seed, training
+        self._penalty, self._hybrid = penalty, hybrid
+        begun = torch.full((len(frozen.weights), masks.count), 1 / masks.count) if start is None else start
+        self.alpha = begun.detach().float().clone().requires_grad_()
+        self.scores: Tensor | None = None
+        self._last = frozen.weights[-1]
+        if hybrid is not None:
+            self._last = scaled(frozen.weights, hybrid)[-1]
+            self.scores = begin_scores(frozen.shapes[-1], hybrid, seed, task.name, "hybrid").requires_grad_()
+        self.statistics = frozen.begin_statistics()
+        self._leaves = [self.alpha] if self.scores is None else [self.alpha, self.scores]
+        for leaf in self._leaves:
+            leaf.grad = torch.zeros_like(leaf)
+        self._optimizer = make_optimizer(self._leaves, training)
+        self._epoch = 0
+
+    def run(self) -> Iterator[Epoch]:
+        """Train to the end; yields after every epoch."""
+        task, training = self._task, self._training
+        while self._epoch < training.epochs:
+            for group in self._optimizer.param_groups:
+                group["lr"] = training.rate(self._epoch)
+            loss = self._one_epoch()
+            if not math.isfinite(loss):
+                raise self._blown_up(f"loss {loss}")
+            self._epoch += 1
+            yield Epoch(task.name, "coefficients", self._epoch, training.epochs, loss, self.accuracy())
+
+    def weights(self) -> list[Tensor]:
+        """The weights of each layer now; gradients flow to the coefficients."""
+        found = mixed_weights(self._frozen, self._masks, self._scales, self.alpha)
+        if self.scores is not None:
+            assert self._hybrid is not None
+            found[-1] = masked(self.scores, self._last, self._hybrid)
+        return found
+
+    @torch.no_grad()
+    def accuracy(self) -> float | None:
+        """On the validation data, 0 to 1; None where there are none."""
+        if not len(self._task.val):
+            return None
+        return accuracy(
+            self._frozen, self.weights(), self.statistics, self._task.val, len(self._task.classes)
+        )
+
+    def _one_epoch(self) -> float:
+        task, total = self._task, torch.zeros(())
+        order = permutation(len(task.train), self._seed, "order", task.name, self._epoch)
+        with seeded(self._seed, "dropout", task.name, self._epoch):
+            for indices in order.split(self._training.batch_size):
+                x, y = task.train.batch(indices)
+                loss = cross_entropy(
+                    self._frozen(to_float(x), self.weights(), self.statistics, training=True), y
+                )
+                total += loss.detach() * len(y)
+                if self._penalty:
+                    loss = loss + self._penalty * ((self.alpha.abs().sum(1) - 1) ** 2).sum()
+                self._optimizer.zero_grad(set_to_none=False)
+                loss.backward()
+                self._optimizer.step()
+                if not bool(self.alpha.isfinite().all()):
+                    raise self._blown_up("coefficients that are no numbers")
+        return total.item() / len(task.train)
+
+    def _blown_up(self, found: str) -> TaskError:
+        return TaskError(
+            f"task {self._task.name!r}: expected a training that stays finite, found {found} in epoch "
+            f"{self._epoch + 1}; lower the learning rate or scale the data"
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything as tensors."""
+        scores = {} if self.scores is None else {"scores": self.scores.detach()}
+        statistics = {f"statistics.{name}": value for name, value in self.statistics.items()}
+        return {
+            "epoch": torch.tensor(self._epoch),
+            "alpha": self.alpha.detach(),
+            **scores,
+            **statistics,
+            **optimizer_tensors(self._optimizer),
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`state` gave."""
+        self._epoch = int(state["epoch"])
+        with torch.no_grad():
+            self.alpha.copy_(state["alpha"])
+            if self.scores is not None:
+                self.scores.copy_(state["scores"])
+        for name, value in self.statistics.items():
+            value.copy_(state[f"statistics.{name}"])
+        load_optimizer(self._optimizer, state)
+
+
+def mixed_weights(
+    frozen: FrozenNet, masks: LayeredMasks, scales: Sequence[float], alpha: Tensor
+) -> list[Tensor]:
+    """The weights of each layer under coefficients [d, m]; gradients flow to these."""
+    return [
+        (mask if scale == 1 else mask * scale) * weight
+        for mask, scale, weight in zip(masks.mix(alpha.T), scales, frozen.weights, strict=True)
+    ]
