@@ -10,8 +10,8 @@ Parts:
              fastest: 4 bytes per mask entry); "naive, bool" the same of bool masks (1 byte); "network" the step with
              weights that are there, the part that no mixing saves.
 
-    popup    a training step of a mask by edge-popup at a density of 0.1: the same net, mini-batch and optimiser, against the
-             dense net's step and against the usual way, which sorts all scores.
+    popup    a training step of a mask by edge-popup at a density of 0.1: the same net, mini-batch and optimiser, against
+             the dense net's step and against the usual way, which sorts all scores.
     at-once  steps of many masks together (stacked, one network), against one after the other; for LeNet-300-100 at
              mini-batches of 128, and for a small net (64-100-10) at 16, where most of a step is overhead.
 
@@ -20,7 +20,7 @@ the median over rounds of the ratio to the naive twin is kept, and the median ti
 benchmarks/results/masks_speed.json; the parts that were not run keep their figures.
 """
 
-# ruff: noqa: D102 - a script's classes
+# ruff: noqa: ARG004, D102 - a script's classes
 
 import argparse
 import json
@@ -201,7 +201,9 @@ def at_once(options: argparse.Namespace) -> list[dict]:
         frozen, rule = FrozenNet(net, (inputs,), 10), MaskRule(density=0.1)
         training = MaskTraining(epochs=1, batch_size=batch)
 
-        def fits(size: int, tasks=tasks, frozen=frozen, rule=rule, training=training) -> list[PopupFit]:
+        def fits(
+            size: int, count=count, tasks=tasks, frozen=frozen, rule=rule, training=training
+        ) -> list[PopupFit]:
             groups = [tasks[i : i + size] for i in range(0, count, size)]
             return [PopupFit(frozen, [Job(task, 0) for task in group], rule, training) for group in groups]
 

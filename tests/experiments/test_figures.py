@@ -2,7 +2,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
-from stolon.experiments.figures import bars, dots, timeline
+from stolon.experiments.figures import bars, boxes, dots, timeline
 
 NAN = float("nan")
 
@@ -46,3 +46,24 @@ def test_a_long_timeline_stays_small():
 def test_the_same_picture_has_the_same_bytes():
     one, other = (timeline(np.eye(3), list("abc"), [3], title="t", x_title="x", alt="") for _ in range(2))
     assert one.data == other.data
+
+
+def test_boxes_name_every_box_every_series_and_the_line():
+    series = {"GG": {"5": [0.9, 0.95], "X": [0.1]}, "_GN $m$": {"5": [0.5, 0.6, 0.7]}}
+    figure = boxes(series, title="t", x_title="masks", y_title="accuracy", alt="what", line=("SupSup", 0.97))
+    told = texts(figure)
+    for word in ("5", "X", "GG", "_GN $m$", "SupSup", "masks", "accuracy", "%"):
+        assert word in told
+    assert figure.alt == "what"
+    alone = boxes({"a": {"5": [0.9]}}, title="t", x_title="x", y_title="y", alt="")
+    assert "SupSup" not in texts(alone)
+    again = boxes(series, title="t", x_title="masks", y_title="accuracy", alt="what", line=("SupSup", 0.97))
+    assert figure.data == again.data
+
+
+def test_a_box_shows_every_value_and_its_median():
+    def circles(values):
+        data = boxes({"a": {"5": values}}, title="t", x_title="x", y_title="y", alt="").data
+        return data.decode().count("<use ")
+
+    assert circles([0.1, 0.2, 0.3, 0.9]) - circles([0.1, 0.9]) == 2

@@ -152,6 +152,21 @@ def test_the_last_epochs_answers_are_the_learned_tasks(scaled):
     assert float((reference[:, :3] - under_way).abs().max()) < 1e-4
 
 
+def test_nothing_random_in_a_search_with_dropout():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.5))
+    learner = learned(make(net), *(toy_task(str(i), i) for i in range(3)))
+    x = torch.rand(9, 1, 8, 8)
+    search = TaskSearch(learner._candidates(), 3)
+    torch.manual_seed(1)
+    first = search.batch_gradient(x, range(3))
+    assert torch.equal(search.batch_gradient(x, range(3)), first)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), after)
+
+
 def test_masks_take_one_bit_a_weight():
     learner = learned(make(), toy_task("t", 1))
     weights = sum(learner.frozen.entries)

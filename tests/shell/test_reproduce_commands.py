@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,6 +7,9 @@ import pytest
 
 from stolon.errors import DataError, SettingError, UnknownNameError
 from stolon.experiments import skill, skill_report, skill_scale
+from stolon.experiments.impress import plans as impress_plans
+from stolon.experiments.impress import report as impress_report
+from stolon.experiments.impress import running as impress_running
 from stolon.experiments.lasem import plans
 from stolon.experiments.lasem import report as lasem_report
 from stolon.experiments.lasem.methods import MECHANISMS, VARIANTS, Wanted
@@ -166,6 +170,107 @@ def test_ctrl_c_names_the_command_that_goes_on(monkeypatch, run, tmp_path):
     ended = run("reproduce", "lasem-table3", *TINY, "--out", tmp_path)
     assert ended.code == exit_codes.INTERRUPTED
     assert "the same command goes on" in ended.out
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Figures on impressions with bases of one and two masks, on digits, in this process."""
+    found = {name: dict(scales) for name, scales in impress_plans.STREAMS.items()}
+    for name in ("digits-rotated", "digits-permuted"):
+        quick = found[name]["quick"]
+        found[name]["quick"] = replace(quick, net="mlp-8", sizes=(1, 2), different=2, orders=1, samples=16)
+    monkeypatch.setattr(impress_plans, "STREAMS", found)
+    return ("--tasks", 2, "--epochs", 1, "--seeds", 1, "--workers", 0)
+
+
+@pytest.mark.parametrize("table", impress_plans.FIGURES)
+def test_a_figure_on_impressions_is_run_told_and_reported(small, run, tmp_path, table):
+    asked = ("reproduce", table, "--stream", "digits-rotated", *small, "--out", tmp_path)
+    ended = run(*asked)
+    assert (ended.code, ended.err) == (exit_codes.OK, "")
+    spec = impress_plans.SPECS[table]
+    assert f"digits-rotated: {len(spec.kinds)} units of work" in ended.out
+    assert re.search(r"digits-rotated 0, [a-z]+ 0.1: 2 masks, .*: \d+\.\d%", ended.out)
+    assert f"report: {tmp_path / 'report.html'}" in ended.out
+    assert spec.title in (tmp_path / "report.md").read_text()
+    assert (tmp_path / f"{table}.json").is_file()
+    again = run(*asked)
+    assert again.code == exit_codes.OK
+    assert "digits-rotated 0" not in again.out  # all was done
+    assert "another folder" in run(*asked, "--epochs", 2).err
+
+
+def test_figures_on_impressions_run_on_several_streams(small, run, tmp_path):
+    streams = ("--stream", "digits-rotated", "digits-permuted")
+    assert run("reproduce", "impress-figure6", *streams, *small, "--out", tmp_path).code == exit_codes.OK
+    text = (tmp_path / "report.md").read_text()
+    assert "## digits-rotated" in text
+    assert "## digits-permuted" in text
+
+
+def test_figures_on_impressions_hand_all_options_on(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(impress_plans, "plans", lambda wanted: asked.append(wanted) or ())
+    monkeypatch.setattr(impress_report, "publish", lambda runs, folder, command: folder / "report.html")
+    options = {
+        "scale": "half", "stream": ["mnist-permuted"], "root": "data", "seeds": 3, "workers": 4, "tasks": 7,
+        "epochs": 5,
+    }  # fmt: skip
+    assert reproduce(table="impress-figure7", out=str(tmp_path), **options) == exit_codes.OK
+    assert asked == [
+        impress_plans.Wanted(
+            "impress-figure7", "half", ("mnist-permuted",), "data", seeds=3, tasks=7, epochs=5, workers=4
+        )
+    ]
+
+
+def test_a_figure_on_impressions_that_is_stopped_names_the_command_that_goes_on(
+    monkeypatch, small, run, tmp_path
+):
+    def stop(plan, folder, *, command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(impress_running, "run", stop)
+    ended = run("reproduce", "impress-figure2", "--stream", "digits-rotated", *small, "--out", tmp_path)
+    assert ended.code == exit_codes.INTERRUPTED
+    assert "the same command goes on" in ended.out
+
+
+def test_a_failed_unit_is_told_after_the_report(monkeypatch, small, run, tmp_path):
+    def fail(self, item):
+        raise DataError("no good")
+
+    monkeypatch.setattr("stolon.experiments.impress.work.Work.give", fail)
+    ended = run("reproduce", "impress-figure3", "--stream", "digits-permuted", *small, "--out", tmp_path)
+    assert ended.code == exit_codes.FAILED
+    assert "no good" in ended.err
+    assert "report:" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "words"),
+    [
+        (("--stream", "cifar10-split"), 2, "stream: expected one of mnist-rotated"),
+        (("--stream", "digits-rotated", "--tasks", 69), 2, "at most 68 new ones"),
+        (("--transfer", "hard"), 2, "transfer: of no use to impress-figure2"),
+        (("--seed", 1), 2, "seed: of no use to impress-figure2"),
+        (("--root", "nowhere"), 3, "take --stream from mnist-permuted"),
+    ],
+)
+def test_wrong_options_of_figures_on_impressions_are_refused(run, tmp_path, wrong, code, words):
+    ended = run("reproduce", "impress-figure2", *wrong, "--out", tmp_path / "out")
+    assert ended.code == code
+    assert words in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_storage_needs_no_run(run, tmp_path):
+    ended = run("reproduce", "impress-table2", "--out", tmp_path)
+    assert ended.code == exit_codes.OK
+    assert "PermutedMNIST" in ended.out
+    assert "Table 2: storage" in (tmp_path / "report.md").read_text()
+    assert "scale: of no use" in run("reproduce", "impress-table2", "--scale", "full").err
+    assert "tasks: of no use" in run("reproduce", "impress-table2", "--tasks", 3).err
 
 
 @pytest.mark.parametrize(

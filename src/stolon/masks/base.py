@@ -219,7 +219,6 @@ class MaskLearner(Learner):
             BackboneMismatchError: it was learned on another network.
             DataError: it does not fit: more classes than outputs, other shapes, another basis.
         """
-        self._require_whole()
         if task in self.tasks:
             raise TaskExistsError(f"task {task!r} is known already; choose another name or forget it")
         if self.unfinished is not None:
@@ -238,7 +237,7 @@ class MaskLearner(Learner):
                 f"task {task!r}: expected at most {frozen.outputs} classes, the network's outputs, found {len(names)}"
             )
         self._adopt(task, knowledge, frozen, basis)
-        self._frozen, self._ready = frozen, None
+        self._frozen = frozen
         self._classes[task], self._shapes[task] = names, frozen.input_shape
         self._recipes[task] = {
             "task": task,

@@ -113,7 +113,6 @@ class Impressions(MaskLearner):
             DataError: no masks, or ones that this learner's settings do not make of this network.
             TaskError: tasks were learned with another basis, or one is being learned.
         """
-        self._require_whole()
         frozen, rule = self._identified(network), self.config.mask_rule()
         found = own_basis(masks, frozen, rule)
         if len(found) != self.config.impressions:

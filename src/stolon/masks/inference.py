@@ -23,6 +23,7 @@ from torch import Tensor
 
 from stolon.errors import SettingError
 from stolon.masks.frozen import FrozenNet
+from stolon.randomness import seeded
 from stolon.settings import one_of
 
 Objective = Literal["entropy", "superfluous"]
@@ -138,7 +139,7 @@ class TaskSearch:
             own: whether normalisation uses the batch's own statistics.
         """
         mixed = [layer.requires_grad_() for layer in self._candidates.mixture(tasks)]
-        with torch.enable_grad():
+        with torch.enable_grad(), seeded(0, "masks", "search"):  # what drops out is the same at every call
             statistics = self._frozen.begin_statistics() if own else self._candidates.mean_statistics(tasks)
             outputs = self._frozen(x, mixed, statistics, training=own)
             found = objective_of(outputs, self._objective, self._used).mean()

@@ -8,7 +8,6 @@ looked at more closely. The result is exact, whatever the sample says.
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +24,7 @@ def top_mask(values: Tensor, keep: int) -> Tensor:
         keep: 0 up to the number of entries.
 
     Example:
+        >>> import torch
         >>> top_mask(torch.tensor([3.0, 1.0, 2.0, 3.0]), 2)
         tensor([ True, False, False,  True])
     """

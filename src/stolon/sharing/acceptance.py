@@ -19,7 +19,7 @@ from typing import Final, Protocol, final
 from torch import Tensor
 
 from stolon.sharing import blobs as codec
-from stolon.sharing import lightweight, manifest, revocation
+from stolon.sharing import lightweight, manifest, revocation, supermasks
 from stolon.sharing.codes import Code, Refused
 from stolon.sharing.envelope import MODULE, REVOCATION, Envelope, open_envelope, payload_id, verify
 from stolon.sharing.manifest import Manifest
@@ -40,7 +40,13 @@ class Method(Protocol):
         ...
 
 
-METHODS: Final[Mapping[str, Method]] = MappingProxyType({lightweight.METHOD: lightweight})
+METHODS: Final[Mapping[str, Method]] = MappingProxyType(
+    {
+        lightweight.METHOD: lightweight,
+        supermasks.SUPSUP: supermasks,
+        supermasks.IMPRESSIONS: supermasks,
+    }
+)
 """What checks modules, by the name of their method."""
 
 

@@ -3,20 +3,25 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import rich.table
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from stolon.errors import SettingError, TrialsFailedError, UnknownNameError
 from stolon.experiments import run as run_experiment
 from stolon.shell import exit_codes
 from stolon.shell.experiment_commands import show
 from stolon.shell.terminal import console as make_console
+
+if TYPE_CHECKING:
+    from stolon.experiments import Event
+    from stolon.experiments.impress.plans import Plan
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,89 @@ def _lasem(wanted: Wanted, console: Console) -> int:
     return exit_codes.OK
 
 
+def _impress(wanted: Wanted, console: Console) -> int:
+    from stolon.experiments.impress import plans, report, running
+
+    command = shlex.join(["stolon", *sys.argv[1:]])
+    asked = plans.Wanted(
+        figure=wanted.table,  # type: ignore[arg-type]  # it is one
+        scale=wanted.scale,
+        streams=tuple(wanted.stream or ()),
+        root=wanted.root,
+        seeds=wanted.seeds,
+        tasks=wanted.tasks,
+        epochs=wanted.epochs,
+        workers=_cores() if wanted.workers is None else wanted.workers,
+    )
+    opened = [(plan, plans.open_stream(plan)) for plan in plans.plans(asked)]
+    failures = []
+    try:
+        for plan, _ in opened:
+            console.print(f"{plan.stream}: {len(plan.units())} units of work", soft_wrap=True)
+            try:
+                _show_impress(plan, running.run(plan, wanted.out / plan.stream, command=command), console)
+            except TrialsFailedError as error:
+                failures.append(error)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; the same command goes on:\n  {command}", soft_wrap=True)
+        return exit_codes.INTERRUPTED
+    runs = [
+        report.Run.of(plan, stream[0], running.results_of(wanted.out / plan.stream).read())
+        for plan, stream in opened
+    ]
+    for run in runs:
+        section = run.figure()
+        for part in section.sections:
+            for table in part.tables:
+                console.print(_for_terminal(f"{run.plan.stream}: {table.caption}", table.columns, table.rows))
+            console.print(part.text, soft_wrap=True)
+        console.print(section.text, soft_wrap=True)
+    report.keep(runs, wanted.out / f"{wanted.table}.json", command)
+    console.print(f"report: {report.publish(runs, wanted.out, command)}", soft_wrap=True)
+    if failures:
+        raise TrialsFailedError("\n".join(map(str, failures)))
+    return exit_codes.OK
+
+
+def _show_impress(plan: "Plan", events: Iterable["Event"], console: Console) -> None:
+    """A bar for each unit at work, a line for each group of results."""
+    from stolon.experiments.impress.telling import Telling
+
+    telling = Telling(plan)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        bars: dict[str, TaskID] = {}
+        for event in events:
+            record, name = event.record, telling.name(event.record)
+            if record.kind == "trial":
+                bars[name] = progress.add_task(name, total=record.data["results"])
+            elif record.kind == "epoch":
+                masks = f"{name}: {record.data['masks']} of {record.data['of']} masks"
+                progress.update(bars[name], description=masks)
+            elif record.kind == "task":
+                progress.update(bars[name], description=name, advance=1)
+            elif name in bars:
+                progress.remove_task(bars.pop(name))
+            if line := telling.line(record):
+                console.print(line, soft_wrap=True)
+
+
+def _impress_table2(wanted: Wanted, console: Console) -> int:
+    from stolon.experiments.impress import table2
+
+    if wanted.scale != "quick":
+        raise SettingError("scale: of no use to impress-table2; leave it out")
+    section = table2.section()
+    for table in section.tables:
+        console.print(_for_terminal(table.caption, table.columns, table.rows))
+    console.print(section.text, soft_wrap=True)
+    page = table2.publish(wanted.out, shlex.join(["stolon", *sys.argv[1:]]))
+    console.print(f"report: {page}", soft_wrap=True)
+    return exit_codes.OK
+
+
 def _for_terminal(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> rich.table.Table:
     shown = rich.table.Table(*columns, title=caption, title_justify="left")
     for row in rows:
@@ -199,6 +287,7 @@ BIASES: Final[Mapping[str, tuple[bool, ...]]] = MappingProxyType(
 LASEM_OPTIONS: Final = (
     "root", "tasks", "stream", "seeds", "workers", "transfer", "lasem", "epochs", "learning_rate",
 )  # fmt: skip
+IMPRESS_OPTIONS: Final = ("root", "tasks", "stream", "seeds", "workers", "epochs")
 TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ...]]]] = MappingProxyType(
     {
         "skill-figure10": (
@@ -212,6 +301,13 @@ TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ..
         "lasem-table1": (_lasem, LASEM_OPTIONS),
         "lasem-table2": (_lasem, LASEM_OPTIONS),
         "lasem-table3": (_lasem, LASEM_OPTIONS),
+        "impress-figure2": (_impress, IMPRESS_OPTIONS),
+        "impress-figure3": (_impress, IMPRESS_OPTIONS),
+        "impress-figure4": (_impress, IMPRESS_OPTIONS),
+        "impress-figure6": (_impress, IMPRESS_OPTIONS),
+        "impress-figure7": (_impress, IMPRESS_OPTIONS),
+        "impress-figure10": (_impress, IMPRESS_OPTIONS),
+        "impress-table2": (_impress_table2, ()),
     }
 )
 """What can be made anew, by name: how, and which options it has a use for."""

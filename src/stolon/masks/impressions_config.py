@@ -1,0 +1,83 @@
+"""Settings of :class:`stolon.masks.impressions.Impressions`."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+from stolon.errors import SettingError
+from stolon.masks.base import MaskConfig
+from stolon.masks.fitting import MaskTraining, Schedule
+from stolon.masks.mixing import FORMS, Form
+from stolon.settings import at_least, one_of, whole
+from stolon.training import OptimizerName
+
+Source = Literal["heterogeneous", "homogeneous", "mixed", "random"]
+SOURCES: Final = ("heterogeneous", "homogeneous", "mixed", "random")
+
+
+@final
+@dataclass(frozen=True)
+class ImpressionsConfig(MaskConfig):
+    """Settings of :class:`Impressions`; those of masks are in :class:`~stolon.masks.base.MaskConfig`.
+
+    Attributes:
+        basis: what the basis is made of; see :mod:`stolon.masks.impressions`.
+        impressions: masks in the basis, m >= 1.
+        masks_per_task: of a ``"mixed"`` basis, >= 1.
+        at_once: masks of a task that are trained together, >= 1.
+        form: how the basis is held while it is used; see :mod:`stolon.masks.mixing`.
+        hybrid: whether a task's last layer gets a mask of its own (appendix A.5).
+        penalty: lambda of Eq. 2, >= 0.
+        alpha_epochs: of the coefficients, like the next five (the paper's table 3, for MNIST).
+        alpha_batch_size: samples per step.
+        alpha_learning_rate: at first.
+        alpha_optimizer: see :class:`~stolon.training.Training`.
+        alpha_weight_decay: >= 0.
+        alpha_schedule: of the learning rate.
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    basis: Source = "heterogeneous"
+    impressions: int = 10
+    masks_per_task: int = 1
+    at_once: int = 10
+    form: Form = "fast"
+    hybrid: bool = False
+    penalty: float = 0.0
+    alpha_epochs: int = 2
+    alpha_batch_size: int = 128
+    alpha_learning_rate: float = 2e-3
+    alpha_optimizer: OptimizerName = "rmsprop"
+    alpha_weight_decay: float = 0.0
+    alpha_schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("basis", self.basis, SOURCES)
+        one_of("form", self.form, FORMS)
+        for name in ("impressions", "masks_per_task", "at_once"):
+            whole(name, getattr(self, name), 1)
+        at_least("penalty", self.penalty, 0)
+        self.alpha_training()
+        if self.basis == "random" and self.values != "binary":
+            raise SettingError(f"values: expected 'binary' with a random basis, found {self.values!r}")
+        if self.values == "real" and self.form != "plain":
+            raise SettingError(f"form: expected 'plain' with real-valued masks, found {self.form!r}")
+
+    def alpha_training(self) -> MaskTraining:
+        """How coefficients are trained."""
+        return MaskTraining(
+            epochs=self.alpha_epochs,
+            batch_size=self.alpha_batch_size,
+            learning_rate=self.alpha_learning_rate,
+            optimizer=self.alpha_optimizer,
+            weight_decay=self.alpha_weight_decay,
+            schedule=self.alpha_schedule,
+        )
+
+    def masks_of_a_task(self) -> int:
+        """How many masks a task leaves while the basis is not whole."""
+        return {"heterogeneous": 1, "homogeneous": self.impressions, "mixed": self.masks_per_task}.get(
+            self.basis, 0
+        )
