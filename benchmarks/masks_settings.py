@@ -5,8 +5,8 @@
 LeNet-300-100, rotated MNIST by one degree a task (54,000 training images), density 0.1, one epoch a mask:
 
 - accuracy of a task's own mask with kept weights scaled by the root of their share, and without (as SupSup has it);
-- accuracy of the next three tasks as sums of the first ten tasks' masks, two epochs, at several learning rates (the
-  paper's is 0.002).
+- accuracy of the next three tasks as sums of the first ten tasks' masks (scaled), two epochs, at several learning rates
+  (the paper's is 0.002).
 
 Means and 95 % Student intervals over seeds (of network, scores and orders), on the 10,000 test images. Writes
 benchmarks/results/masks_settings.json.
@@ -46,12 +46,14 @@ def main() -> None:
                 f"own mask, scaled={scaled}",
                 of(learners.make("supsup", scaled=scaled, **common), [tasks[BASIS]], seed),
             )
-        learner = learners.make("impressions", impressions=BASIS, **common)
+        learner = learners.make("impressions", impressions=BASIS, scaled=True, **common)
         for task in tasks[:BASIS]:
             list(learner.learn(task, seed=seed))
         record = learner.record()
         for rate in RATES:
-            again = learners.make("impressions", impressions=BASIS, alpha_learning_rate=rate, **common)
+            again = learners.make(
+                "impressions", impressions=BASIS, scaled=True, alpha_learning_rate=rate, **common
+            )
             note(f"sums, rate {rate}", of(again.restore(record), tasks[BASIS:], seed))
     rows = {name: measure.interval(values) for name, values in found.items()}
     for name, interval in rows.items():

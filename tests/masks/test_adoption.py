@@ -337,7 +337,7 @@ def test_a_basis_can_be_taken_again_or_replaced_while_nothing_was_learned():
         ({}, lambda masks: [masks[0], MASK], DataError, "of 3 layers"),
         ({"values": "signed"}, lambda masks: masks, DataError, "expected signed values"),
         ({"density": 0.4}, lambda masks: masks, DataError, "scales"),
-        ({"scaled": False}, lambda masks: masks, DataError, "scales"),
+        ({"scaled": True}, lambda masks: masks, DataError, "scales"),
         ({"backbone_seed": 1}, lambda masks: masks, BackboneMismatchError, "make the learner with"),
         ({"outputs": 9}, lambda masks: masks, BackboneMismatchError, "9 outputs"),
     ],
@@ -378,7 +378,7 @@ def test_a_fingerprint_is_that_of_masks_their_order_and_their_scales():
     found = {
         fingerprint_of(masks, mine.frozen, replace(rule, **changed))
         for masks in ([one, other], [other, one], [one], [one, one])
-        for changed in ({}, {"scaled": False}, {"values": "signed"})
+        for changed in ({}, {"scaled": True}, {"values": "signed"})
     }
     assert len(found) == 12
     again = fingerprint_of([one, replace(other, statistics={"x": torch.ones(1)})], mine.frozen, rule)

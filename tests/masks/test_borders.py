@@ -205,7 +205,7 @@ def test_a_mask_is_trained_by_edge_popup_without_scaling_by_anybody_else():
 
 
 def test_kept_weights_are_scaled_where_the_rule_says_so():
-    learner = feed(make(rule=MaskRule(density=0.25), look_every=100), TASKS[0], 2)
+    learner = feed(make(rule=MaskRule(density=0.25, scaled=True), look_every=100), TASKS[0], 2)
     x, _ = TASKS[0].test.batch(torch.arange(5))
     weights = [
         mask * weight / (mask.float().mean() ** 0.5)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from stolon import learners
-from stolon.errors import SettingError, TaskError, TaskUnknownError
+from stolon.errors import RecipeChangedError, SettingError, TaskError, TaskUnknownError
 from stolon.masks.coefficients import CoefficientFit, mixed_weights
 from stolon.masks.fitting import MaskTraining
 from stolon.masks.impressions import Impressions
@@ -182,6 +182,27 @@ def test_masks_trained_at_once_are_those_trained_alone():
     for one, other in zip(alone.basis, together.basis, strict=True):
         for a, b in zip(one.masks(alone.frozen.shapes), other.masks(alone.frozen.shapes), strict=True):
             assert (a != b).float().mean() < 0.01  # rounding can turn a score that lies at the threshold
+
+
+def test_what_is_answered_while_a_mask_is_trained_is_what_is_kept():
+    task = toy_task("t", 1)
+    learner = make()
+    x, _ = task.test.batch(torch.arange(24))
+    for _ in learner.learn(task):
+        under_way = learner.logits(x, "t")
+    torch.testing.assert_close(learner.logits(x, "t"), under_way)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"density": 0.5}, {"impressions": 4}, {"scaled": True}, {"basis": "mixed"}]
+)
+def test_a_state_of_other_settings_is_refused(changed, tmp_path):
+    """They say how coefficients are read, and what becomes of the next task."""
+    learned(make(), *tasks(4)).save(tmp_path / "s")
+    other = make(**changed)
+    with pytest.raises(RecipeChangedError, match=next(iter(changed))):
+        other.load(tmp_path / "s")
+    assert other.tasks == ()
 
 
 def test_epochs_are_numbered_through_the_groups():

@@ -81,10 +81,10 @@ def test_erdos_renyi_is_min_of_a_half_and_s_over_the_layers_size():
 
 
 def test_scaled_weights_keep_the_size_of_signals():
-    rule = MaskRule(density=0.1)
+    rule = MaskRule(density=0.1, scaled=True)
     assert rule.scale((100, 100)) == pytest.approx(math.sqrt(10))
-    assert MaskRule(rule="nonnegative").scale((3, 3)) == pytest.approx(math.sqrt(2))
-    assert MaskRule(density=0.1, scaled=False).scale((100, 100)) == 1
+    assert MaskRule(rule="nonnegative", scaled=True).scale((3, 3)) == pytest.approx(math.sqrt(2))
+    assert MaskRule(density=0.1).scale((100, 100)) == 1
 
 
 def test_first_scores_are_uniform_as_torch_draws_weights():

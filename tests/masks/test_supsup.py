@@ -152,6 +152,14 @@ def test_the_last_epochs_answers_are_the_learned_tasks(scaled):
     assert float((reference[:, :3] - under_way).abs().max()) < 1e-4
 
 
+def test_the_network_can_be_drawn_otherwise():
+    one, other = (
+        learned(make(initialisation=kind), toy_task("t", 1)) for kind in ("signed-constant", "kaiming-normal")
+    )
+    assert len(one.frozen.weights[0].abs().unique()) == 1
+    assert len(other.frozen.weights[0].abs().unique()) > 100
+
+
 def test_nothing_random_in_a_search_with_dropout():
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -233,7 +241,7 @@ def test_other_inputs_are_refused():
         ({"values": "complex"}, "values"),
         ({"values": "real", "magnitude": False}, "magnitude"),
         ({"outputs": 0}, "outputs"),
-        ({"weights": "ones"}, "weights"),
+        ({"initialisation": "ones"}, "initialisation"),
         ({"search": "guess"}, "search"),
         ({"per": "task"}, "per"),
         ({"objective": "superfluous", "outputs": None}, "outputs"),

@@ -43,7 +43,7 @@ class MaskConfig(MaskTraining):
     Attributes:
         outputs: of the network's last layer, >= 1: tasks may have fewer classes, not more; by default as many as the
             first task has. SupSup takes 100 for MNIST, so that most are superfluous.
-        weights: how the network's weights are drawn; see :class:`~stolon.masks.frozen.FrozenNet`.
+        initialisation: how the network's weights are drawn; see :class:`~stolon.masks.frozen.FrozenNet`.
         backbone_seed: they are a function of it.
         rule: how scores become a mask; see :class:`~stolon.masks.popup.MaskRule`, like the next four.
         density: share of the weights that are kept.
@@ -61,14 +61,14 @@ class MaskConfig(MaskTraining):
 
     learning_rate: float = 1e-3
     outputs: int | None = None
-    weights: Weights = "signed-constant"
+    initialisation: Weights = "signed-constant"
     backbone_seed: int = 0
     rule: Rule = "top"
     density: float = 0.1
     densities: Densities = "uniform"
     magnitude: bool = True
     values: Values = "binary"
-    scaled: bool = True
+    scaled: bool = False
     search: Search = "one-shot"
     objective: Objective = "entropy"
     per: Per = "sample"
@@ -77,7 +77,7 @@ class MaskConfig(MaskTraining):
         super().__post_init__()
         if self.outputs is not None:
             whole("outputs", self.outputs, 1)
-        one_of("weights", self.weights, WEIGHTS)
+        one_of("initialisation", self.initialisation, WEIGHTS)
         one_of("search", self.search, SEARCHES)
         one_of("objective", self.objective, OBJECTIVES)
         one_of("per", self.per, PERS)
@@ -307,7 +307,7 @@ class MaskLearner(Learner):
     @final
     def _make(self, shape: tuple[int, ...], outputs: int) -> FrozenNet:
         return FrozenNet(
-            self._net, shape, outputs, weights=self.config.weights, seed=self.config.backbone_seed
+            self._net, shape, outputs, weights=self.config.initialisation, seed=self.config.backbone_seed
         )
 
     # Saving

@@ -13,8 +13,8 @@ coefficient for each mask and layer, some hundred numbers. What the basis is mad
 A task that the basis was made of is answered by its own (first) mask. No task is forgotten: the basis never changes
 once it is whole.
 
-Differences from paper and released code: coefficients multiply masks of scaled weights, so that the coefficients
-(0, .., 1, .., 0) are a supermask also with ``scaled=True``; coefficients are kept, and used, in half precision;
+Differences from paper and released code: with ``scaled=True`` coefficients multiply masks of scaled weights, so
+that the coefficients (0, .., 1, .., 0) are a supermask there too; coefficients are kept, and used, in half precision;
 normalisation's statistics, which the paper's storage leaves out, are each task's own and counted.
 """
 
@@ -179,7 +179,10 @@ class Impressions(MaskLearner):
         if self._made:
             return self._made[0].weights(self.frozen)
         rule = self.config.mask_rule()
-        return [masked(state[f"scores.{i}"][0], weight, rule) for i, weight in enumerate(self.frozen.weights)]
+        return [
+            masked(state[f"scores.{i}"][0], weight, rule)
+            for i, weight in enumerate(scaled(self.frozen.weights, rule))
+        ]
 
     def _task_statistics(self, task: str) -> Mapping[str, Tensor]:
         if task != self.unfinished:
@@ -380,6 +383,7 @@ class Impressions(MaskLearner):
         return document, groups
 
     def _restore(self, document: Mapping[str, Json], groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        self.config.check_saved(document["settings"])
         frozen, state = self._saved_frozen(document, groups), document["state"]
         kept = {
             name: Kept.from_tensors(int(mask), groups[f"task:{name}"])

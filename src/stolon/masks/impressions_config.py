@@ -1,17 +1,23 @@
 """Settings of :class:`stolon.masks.impressions.Impressions`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from stolon.errors import SettingError
+from stolon.errors import RecipeChangedError, SettingError
 from stolon.masks.base import MaskConfig
 from stolon.masks.fitting import MaskTraining, Schedule
 from stolon.masks.mixing import FORMS, Form
+from stolon.records import Json
 from stolon.settings import at_least, one_of, whole
 from stolon.training import OptimizerName
 
 Source = Literal["heterogeneous", "homogeneous", "mixed", "random"]
 SOURCES: Final = ("heterogeneous", "homogeneous", "mixed", "random")
+_MEANING: Final = (
+    "basis", "impressions", "masks_per_task", "rule", "density", "densities", "magnitude", "values", "scaled", "hybrid",
+)  # fmt: skip
+"""Settings that say what coefficients mean, and what becomes of the next task."""
 
 
 @final
@@ -27,9 +33,9 @@ class ImpressionsConfig(MaskConfig):
         form: how the basis is held while it is used; see :mod:`stolon.masks.mixing`.
         hybrid: whether a task's last layer gets a mask of its own (appendix A.5).
         penalty: lambda of Eq. 2, >= 0.
-        alpha_epochs: of the coefficients, like the next five (the paper's table 3, for MNIST).
+        alpha_epochs: of the coefficients, like the next five.
         alpha_batch_size: samples per step.
-        alpha_learning_rate: at first.
+        alpha_learning_rate: at first (the paper: 0.002 on MNIST).
         alpha_optimizer: see :class:`~stolon.training.Training`.
         alpha_weight_decay: >= 0.
         alpha_schedule: of the learning rate.
@@ -47,7 +53,7 @@ class ImpressionsConfig(MaskConfig):
     penalty: float = 0.0
     alpha_epochs: int = 2
     alpha_batch_size: int = 128
-    alpha_learning_rate: float = 2e-3
+    alpha_learning_rate: float = 0.02
     alpha_optimizer: OptimizerName = "rmsprop"
     alpha_weight_decay: float = 0.0
     alpha_schedule: Schedule = "constant"
@@ -75,6 +81,19 @@ class ImpressionsConfig(MaskConfig):
             weight_decay=self.alpha_weight_decay,
             schedule=self.alpha_schedule,
         )
+
+    def check_saved(self, settings: Mapping[str, Json]) -> None:
+        """Refuse what was saved with settings under which its coefficients mean something else.
+
+        Raises:
+            RecipeChangedError: it was.
+        """
+        for name in _MEANING:
+            if settings.get(name) != getattr(self, name):
+                raise RecipeChangedError(
+                    f"saved with {name} = {settings.get(name)!r}, this learner has {getattr(self, name)!r}; make it "
+                    "as it was saved"
+                )
 
     def masks_of_a_task(self) -> int:
         """How many masks a task leaves while the basis is not whole."""

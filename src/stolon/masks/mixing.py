@@ -172,7 +172,7 @@ class LayeredMasks:
         """Hold the masks of these layers.
 
         Args:
-            layers: for each layer its masks, [m, *shape]; values as for :meth:`Masks.of`.
+            layers: for each layer its masks, [m, ...]; values as for :meth:`Masks.of`.
             form: see the module.
 
         Raises:
@@ -183,7 +183,7 @@ class LayeredMasks:
         one_of("form", form, FORMS)
         if not layers or any(layer.ndim < 2 or layer.numel() == 0 for layer in layers):
             raise SettingError(
-                "masks: expected layers [m, *shape] of at least one mask and entry, found "
+                "masks: expected layers [m, ...] of at least one mask and entry, found "
                 f"{[list(layer.shape) for layer in layers]}"
             )
         if len({(len(layer), layer.device) for layer in layers}) > 1:
@@ -252,7 +252,7 @@ class LayeredMasks:
 
     @torch.no_grad()
     def mix_many(self, alphas: Tensor) -> list[Tensor]:
-        """The same for several tasks at once, without gradients: [T, m, d] to layers [T, *shape]."""
+        """The same for several tasks at once, without gradients: [T, m, d] to layers [T, ...]."""
         self._check(alphas, [len(alphas) if alphas.ndim else 0, self.count, len(self.shapes)])
         return self._layers(self._held.mix(alphas.float()))
 

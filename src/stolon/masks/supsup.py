@@ -3,8 +3,8 @@
 A task's mask is trained by edge-popup and stored as bits. Tasks share nothing that is trained, so none is forgotten; an
 input's task is found by which mask makes the network sure (:mod:`stolon.masks.inference`).
 
-Differences from the released code: kept weights are scaled (``scaled=False`` is theirs), and normalisation's statistics
-are always the task's own (theirs on ImageNet are all tasks').
+Difference from the released code: normalisation's statistics are always the task's own (theirs on ImageNet are all
+tasks').
 """
 
 from collections.abc import Iterator, Mapping

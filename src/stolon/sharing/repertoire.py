@@ -146,6 +146,10 @@ class Repertoire:
             if id_ in declined:
                 reasons[id_] = declined[id_]
                 continue
+            method = entry.stored.manifest.method
+            if method != lightweight.METHOD:  # signed over our backbone all the same
+                reasons[id_] = f"of the method {method}, which this agent does not answer from"
+                continue
             try:
                 own = self._knowledge_of(id_)
             except StoreError as error:

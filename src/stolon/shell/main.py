@@ -285,7 +285,8 @@ def _reproduce(sub: ArgumentParser) -> None:
     sub.add_argument(
         "table",
         metavar="TABLE",
-        help="lasem-figure1, -figure4, -figure6, -table1, -table2, -table3, skill-figure10 or skill-scale",
+        help="impress-figure2, -3, -4, -6, -7, -10, impress-table2, lasem-figure1, -4, -6, lasem-table1, -2, -3, "
+        "skill-figure10 or skill-scale",
     )
     sub.add_argument("--scale", choices=("quick", "half", "full"), default="quick")
     sub.add_argument(
@@ -328,7 +329,9 @@ def _reproduce_lasem(sub: ArgumentParser) -> None:
         ("--transfer", "MECHANISM", "hard, tensor-factorization, deconvolution (default: the table's)"),
         ("--lasem", "VARIANT", "of LASEM, compared with the first: default, exact, released, ..."),
     ):
-        sub.add_argument(name, nargs="+", type=str, metavar=word, default=None, help=f"lasem: {help_}")
+        sub.add_argument(
+            name, nargs="+", type=str, metavar=word, default=None, help=f"lasem, impress: {help_}"
+        )
     for name, kind, help_ in (
         ("--seeds", PositiveInt, "how many (default: 5, at scale quick 2)"),
         ("--workers", NonNegativeInt, "processes (default: one for each core)"),
@@ -336,7 +339,7 @@ def _reproduce_lasem(sub: ArgumentParser) -> None:
         ("--learning-rate", PositiveFloat, "at first (default: by the scale)"),
         ("--fixed", str, "figure 6: the configuration whose posterior is fixed (default: top-2)"),
     ):
-        sub.add_argument(name, type=kind | None, default=None, help=f"lasem: {help_}")
+        sub.add_argument(name, type=kind | None, default=None, help=f"lasem, impress: {help_}")
 
 
 def _run(sub: ArgumentParser) -> None:
