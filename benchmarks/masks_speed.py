@@ -12,8 +12,8 @@ Parts:
 
     popup    a training step of a mask by edge-popup at a density of 0.1: the same net, mini-batch and optimiser, against
              the dense net's step and against the usual way, which sorts all scores.
-    at-once  steps of many masks together (stacked, one network), against one after the other; for LeNet-300-100
-             at mini-batches of 128, and for a small net (64-100-10) at 16, where most of a step is overhead.
+    at-once  steps of many masks together (stacked, one network), against one after the other; for LeNet-300-100 and
+             mini-batches of 128, and for a small net (64-100-10) and 16, where most of a step is overhead.
 
 Variants take turns of about a tenth of a second, round after round, so that what else the machine does hits all alike;
 the median over rounds of the ratio to the naive twin is kept, and the median time. Writes

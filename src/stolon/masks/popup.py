@@ -42,8 +42,8 @@ class MaskRule:
         values: of the mask: ``"binary"``: 0 or 1; ``"signed"``: the kept ones with the score's sign; ``"real"``: the
             kept ones with the score itself (both ImpressLearn, section 5).
         scaled: whether kept weights are divided by the root of their share, so that signals keep their size
-            (edge-popup's scaled weights; off in SupSup's configurations): sparse masks learn faster, and tasks are found
-            less surely, since sure outputs are no sign of the right mask any more.
+            (edge-popup's scaled weights; off in SupSup's configurations): sparse masks learn faster, and tasks are
+            found less surely, since sure outputs are no sign of the right mask any more.
 
     Raises:
         SettingError: a value is out of its range.
