@@ -10,7 +10,7 @@ Parts:
              fastest: 4 bytes per mask entry); "naive, bool" the same of bool masks (1 byte); "network" the step with
              weights that are there, the part that no mixing saves.
 
-    popup    a training step of a mask by edge-popup at a density of 0.1: the same net, mini-batch and optimiser, against
+    popup    a training step of a mask by edge-popup at a density of 0.1: the same net, batch and optimiser, against
              the dense net's step and against the usual way, which sorts all scores.
     at-once  steps of many masks together (stacked, one network), against one after the other; for LeNet-300-100 and
              mini-batches of 128, and for a small net (64-100-10) and 16, where most of a step is overhead.
