@@ -336,7 +336,7 @@ def test_a_basis_can_be_taken_again_or_replaced_while_nothing_was_learned():
         ({"impressions": 3}, lambda masks: masks, DataError, "impressions=2"),
         ({}, lambda masks: [masks[0], MASK], DataError, "of 3 layers"),
         ({"values": "signed"}, lambda masks: masks, DataError, "expected signed values"),
-        ({"density": 0.4}, lambda masks: masks, DataError, "scales"),
+        ({"density": 0.4, "scaled": True}, lambda masks: masks, DataError, "scales"),
         ({"scaled": True}, lambda masks: masks, DataError, "scales"),
         ({"backbone_seed": 1}, lambda masks: masks, BackboneMismatchError, "make the learner with"),
         ({"outputs": 9}, lambda masks: masks, BackboneMismatchError, "9 outputs"),
