@@ -205,6 +205,13 @@ def test_a_state_of_other_settings_is_refused(changed, tmp_path):
     assert other.tasks == ()
 
 
+def test_convolutions_are_not_stacked_unless_asked():
+    config = make().config
+    assert config.together([(4, 3), (2, 4)]) == 10
+    assert config.together([(4, 3, 3, 3), (2, 4)]) == 1
+    assert make(at_once=7).config.together([(4, 3, 3, 3)]) == 7
+
+
 def test_epochs_are_numbered_through_the_groups():
     learner = make(basis="homogeneous", impressions=5, at_once=2, epochs=2)
     numbers = [(epoch.number, epoch.total) for epoch in learner.learn(toy_task("t", 1))]

@@ -272,10 +272,11 @@ class Impressions(MaskLearner):
 
     def _learn_masks(self, frozen: FrozenNet, task: Task, seed: int) -> Iterator[Epoch]:
         config, rule = self.config, self.config.mask_rule()
+        at_once = config.together(frozen.shapes)
         wanted = min(config.masks_of_a_task(), config.impressions - len(self._basis))
         while len(self._made) < wanted:
             first = len(self._made)
-            last = min(first + config.at_once, wanted)
+            last = min(first + at_once, wanted)
             if self._fit is None:
                 jobs = [Job(task, _seed_of(seed, i)) for i in range(first, last)]
                 self._fit = PopupFit(frozen, jobs, rule, config)
@@ -285,8 +286,8 @@ class Impressions(MaskLearner):
             assert isinstance(self._fit, PopupFit)
             for epoch in self._fit.run():
                 self._ready = None
-                steps = -(-wanted // config.at_once) * config.epochs
-                done = first // config.at_once * config.epochs + epoch.number
+                steps = -(-wanted // at_once) * config.epochs
+                done = first // at_once * config.epochs + epoch.number
                 yield dataclasses.replace(epoch, number=done, total=steps)
             scales = self._scales()
             self._made += [

@@ -1,6 +1,6 @@
 """Settings of :class:`stolon.masks.impressions.Impressions`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
@@ -14,6 +14,7 @@ from stolon.training import OptimizerName
 
 Source = Literal["heterogeneous", "homogeneous", "mixed", "random"]
 SOURCES: Final = ("heterogeneous", "homogeneous", "mixed", "random")
+_LINEAR_AT_ONCE: Final = 10
 _MEANING: Final = (
     "basis", "impressions", "masks_per_task", "rule", "density", "densities", "magnitude", "values", "scaled", "hybrid",
 )  # fmt: skip
@@ -29,7 +30,8 @@ class ImpressionsConfig(MaskConfig):
         basis: what the basis is made of; see :mod:`stolon.masks.impressions`.
         impressions: masks in the basis, m >= 1.
         masks_per_task: of a ``"mixed"`` basis, >= 1.
-        at_once: masks of a task that are trained together, >= 1.
+        at_once: masks of a task that are trained together, >= 1; by default ten of a fully connected net and one of
+            others: stacked convolutions are slower than one after the other.
         form: how the basis is held while it is used; see :mod:`stolon.masks.mixing`.
         hybrid: whether a task's last layer gets a mask of its own (appendix A.5).
         penalty: lambda of Eq. 2, >= 0.
@@ -47,7 +49,7 @@ class ImpressionsConfig(MaskConfig):
     basis: Source = "heterogeneous"
     impressions: int = 10
     masks_per_task: int = 1
-    at_once: int = 10
+    at_once: int | None = None
     form: Form = "fast"
     hybrid: bool = False
     penalty: float = 0.0
@@ -62,8 +64,10 @@ class ImpressionsConfig(MaskConfig):
         super().__post_init__()
         one_of("basis", self.basis, SOURCES)
         one_of("form", self.form, FORMS)
-        for name in ("impressions", "masks_per_task", "at_once"):
+        for name in ("impressions", "masks_per_task"):
             whole(name, getattr(self, name), 1)
+        if self.at_once is not None:
+            whole("at_once", self.at_once, 1)
         at_least("penalty", self.penalty, 0)
         self.alpha_training()
         if self.basis == "random" and self.values != "binary":
@@ -94,6 +98,10 @@ class ImpressionsConfig(MaskConfig):
                     f"saved with {name} = {settings.get(name)!r}, this learner has {getattr(self, name)!r}; make it "
                     "as it was saved"
                 )
+
+    def together(self, shapes: Sequence[Sequence[int]]) -> int:
+        """How many masks of a net whose weights have these shapes are trained together."""
+        return self.at_once or (_LINEAR_AT_ONCE if all(len(shape) == 2 for shape in shapes) else 1)
 
     def masks_of_a_task(self) -> int:
         """How many masks a task leaves while the basis is not whole."""
