@@ -154,10 +154,10 @@ def test_closing_the_generator_stops_the_pool_and_the_next_run_goes_on(tmp_path)
 
 ORPHAN = """
 import os, sys, time
-from stolon.experiments.runner import _attend
+from stolon.experiments.attendance import attend
 parent = os.getpid()
 if os.fork() == 0:
-    _attend(parent)
+    attend(parent)
     sys.stdout.write(f"{os.getpid()}\\n")
     sys.stdout.flush()
     os.close(1)

@@ -6,9 +6,6 @@ from its checkpoint when the same command runs again.
 """
 
 import os
-import signal
-import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
@@ -19,13 +16,12 @@ from typing import Any, final
 
 from stolon import durable, learners, streams
 from stolon.errors import RecipeChangedError, StoreLockedError, TrialsFailedError
+from stolon.experiments.attendance import POLL_S, attend
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec, check
 from stolon.experiments.results import Record
 from stolon.experiments.trial import Lab, MakeLearner, MakeStream, Trial, run_trial, stamped, trials
 from stolon.learner import Learner
 from stolon.tasks import Stream
-
-_POLL_S = 0.2
 
 
 @final
@@ -204,13 +200,13 @@ class _Pool:
             env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
             workers = self._lab.experiment.workers
             self._executor = ProcessPoolExecutor(
-                max_workers=workers, initializer=_attend, initargs=(os.getpid(),), env=env
+                max_workers=workers, initializer=attend, initargs=(os.getpid(),), env=env
             )  # type: ignore[no-untyped-call]
         self.running[self._executor.submit(_work, trial, self._lab)] = trial
 
     def settle(self) -> list[Trial]:
         """Wait a moment for trials to end; returns those in flight when a process died."""
-        ended, _ = wait(self.running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+        ended, _ = wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
         died = False
         for future in ended:
             error = future.exception()
@@ -232,22 +228,6 @@ class _Pool:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
             self._executor = None
-
-
-def _attend(parent: int) -> None:
-    """In a worker, first: end when the runner does, however it ended, and leave Ctrl-C to it.
-
-    A worker whose runner was killed would wait for work for ever, or learn beside the runner's successor.
-    Ending in the middle of anything is what trials are made for.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work(trial: Trial, lab: Lab) -> None:

@@ -1,6 +1,7 @@
 """What learners on a frozen random network have in common."""
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -135,13 +136,13 @@ class MaskLearner(Learner):
         scores = self.frozen(to_float(x), self._ready[1], self._task_statistics(task), training=False)
         return scores[:, :classes]
 
+    @abstractmethod
     def _task_weights(self, task: str) -> list[Tensor]:
         """The weights of each layer under a task: one that was learned, or is being learned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _task_statistics(self, task: str) -> Mapping[str, Tensor]:
         """Normalisation's statistics of a task."""
-        raise NotImplementedError
 
     # Which task
 
@@ -246,17 +247,17 @@ class MaskLearner(Learner):
             "adopted": dict(origin),
         }
 
+    @abstractmethod
     def knowledge(self, task: str) -> StoredMask | Kept:
         """What is kept of a learned task: with it, another learner on the same network can answer it.
 
         Raises:
             TaskUnknownError: no such task has been learned.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _adopt(self, task: str, knowledge: StoredMask | Kept, frozen: FrozenNet, basis: str) -> None:
         """Check and keep what came from another learner; whatever can fail comes before the first change."""
-        raise NotImplementedError
 
     @final
     def _require_learned(self, task: str) -> None:

@@ -5,8 +5,6 @@ generator (Ctrl-C) stops the workers where they are; the same command does what 
 """
 
 import os
-import signal
-import threading
 import time
 import traceback
 from collections import deque
@@ -18,13 +16,13 @@ from typing import Any, Final
 
 from stolon import durable
 from stolon.errors import RecipeChangedError, StoreLockedError, TrialsFailedError
+from stolon.experiments.attendance import POLL_S, attend
 from stolon.experiments.impress.plans import Item, Plan, Unit
 from stolon.experiments.impress.work import Work
 from stolon.experiments.results import Record, Results
 from stolon.experiments.runner import Event
 from stolon.experiments.trial import stamped
 
-_POLL_S: Final = 0.2
 _THREADS: Final = 1  # of a worker; numbers depend on it
 Key = tuple[str, int, tuple[str | int, ...]]
 """Of a result: the unit's label and run, and the item."""
@@ -168,14 +166,14 @@ def _pooled(plan: Plan, todo: list[Unit], folder: Path) -> Iterator[Record]:
     threads = str(_THREADS)
     env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}  # before the workers import torch
     pool: Any = ProcessPoolExecutor(
-        max_workers=plan.wanted.workers, initializer=_attend, initargs=(os.getpid(),), env=env
+        max_workers=plan.wanted.workers, initializer=attend, initargs=(os.getpid(),), env=env
     )  # type: ignore[no-untyped-call]
     try:
         while waiting or running:
             while waiting and len(running) < plan.wanted.workers:
                 unit = waiting.popleft()
                 running[pool.submit(_work, plan, unit, str(folder))] = unit
-            ended, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            ended, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             broken = False
             for future in ended:
                 unit, error = running.pop(future), future.exception()
@@ -195,18 +193,6 @@ def _pooled(plan: Plan, todo: list[Unit], folder: Path) -> Iterator[Record]:
                 yield record
     finally:
         pool.shutdown(wait=True, kill_workers=True)
-
-
-def _attend(parent: int) -> None:
-    """In a worker, first: end when the runner does, however it ended, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work(plan: Plan, unit: Unit, folder: str) -> None:
