@@ -1,6 +1,7 @@
 """Small data made on the spot, in the published file forms."""
 
 import gzip
+import json
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -109,3 +110,69 @@ def domain(root: Path, classes, *, count=5, start=0) -> Path:
             (root / name / f"{index:05}.jpg").write_bytes(picture(number, size=(16, 12), format="JPEG"))
             number += 1
     return root
+
+
+def jpeg(path: Path, number: int) -> None:
+    """A JPEG, in folders made as needed; it differs by number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture(number, size=(16, 12), format="JPEG"))
+
+
+DECATHLON = {"daimlerpedcls": 2, "svhn": 10, "vgg-flowers": 3}
+"""Some data sets of the Visual Domain Decathlon, and how many classes each has here."""
+
+DECATHLON_PARTS = {"train": 5, "val": 2}
+"""The parts whose labels are published, and how many images of each class each has here."""
+
+CATEGORIES_FROM = 30_000_000  # categories have numbers of their own, far from 0
+
+
+def decathlon(root: Path) -> Path:
+    """Three of the Decathlon's data sets, unpacked as residual_adapters' script does it, with the devkit."""
+    home = root / "decathlon-1.0"
+    for number, name in enumerate(DECATHLON):
+        _decathlon_set(home / "data", name, 1000 * number)
+        for part in DECATHLON_PARTS:
+            _decathlon_list(home, name, part)
+    return root
+
+
+def _decathlon_set(home, name, number):
+    """A data set as unpacked: class folders in train and val, none in test, whose labels are nobody's."""
+    for part, count in DECATHLON_PARTS.items():
+        file = 0
+        for label in range(1, DECATHLON[name] + 1):
+            for _ in range(count):
+                file += 1
+                number += 1
+                jpeg(home / name / part / f"{label:04}" / f"{file:06}.jpg", number)
+    jpeg(home / name / "test" / "000001.jpg", number + 1)
+
+
+def _decathlon_list(home, name, part):
+    """A list of the devkit: COCO's form, in an order that is not that of the files."""
+    folders = sorted((home / "data" / name / part).iterdir())
+    files = [file for place in folders for file in sorted(place.iterdir())]
+    ids = {file: CATEGORIES_FROM + number for number, file in enumerate(files, 1)}
+    labels = {place.name: CATEGORIES_FROM + number for number, place in enumerate(folders, 1)}
+    content = {
+        "info": {"description": name, "year": 2017},
+        "licenses": [{"id": 1, "name": "none"}],
+        "images": [
+            {
+                "id": ids[file],
+                "file_name": f"data/{name}/{part}/{file.parent.name}/{file.name}",
+                "width": 16,
+                "height": 12,
+            }
+            for file in reversed(files)
+        ],
+        "annotations": [
+            {"id": number, "image_id": ids[file], "category_id": labels[file.parent.name]}
+            for number, file in enumerate(files)
+        ],
+        "categories": [{"id": label, "name": f"{name} no. {own}"} for own, label in labels.items()],
+    }
+    path = home / "annotations" / f"{name}_{part}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))

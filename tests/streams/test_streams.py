@@ -40,6 +40,8 @@ WRONG = {
     "val_share": [-0.1, 0.95, "x", float("nan"), True],
     "test_share": [-0.1, 0.95],
     "train_per_class": [1, "9"],
+    "test_per_class": [0, "9"],
+    "squeeze": [1, "yes"],
     "normalize": [1, "yes"],
     "download": ["yes"],
     "first_plain": [0],

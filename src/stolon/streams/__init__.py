@@ -30,6 +30,8 @@ _HOMES = {
     "pacs-office-home": "stolon.streams.domains:pacs",
     "imagenet-split": "stolon.streams.imagenet:imagenet",
     "tiny-imagenet-split": "stolon.streams.imagenet:tiny",
+    "decathlon": "stolon.streams.decathlon:challenge",
+    "decathlon-folders": "stolon.streams.decathlon:stand_ins",
     "folders": "stolon.streams.folders:make",
 }
 

@@ -8,14 +8,12 @@ Everything is read and decoded once, before anything is learned; what is wrong i
 kinds are listed in :mod:`stolon.streams.inspection`). What fits in memory is kept from that reading.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stolon.errors import DataError, DataMissingError, DataProblemsError, Problem, SettingError
 from stolon.streams import images, inspection, options
-from stolon.streams.reading import CHECK_SIZE, IN_MEMORY_BYTES, How, Reading, as_task, read, unread
+from stolon.streams.reading import CHECK_SIZE, IN_MEMORY_BYTES, How, as_stream, as_task, read
 from stolon.tasks import Stream, Task
 
 
@@ -131,23 +129,16 @@ def make(
     chosen = None if only is None else options.words("only", only)
     eager = options.flag("check_first", check_first)
     tree = options.root(root)
-    surveys, problems = _surveys(tree, chosen)
-    readings: list[Reading] = []
-    left = in_memory_limit_bytes
-    for survey in surveys:
-        reading = read(survey, how, left) if eager else unread(survey, how)
-        left -= 0 if reading.pixels is None else reading.pixels.nbytes
-        problems += [replace(p, where=_within(survey, p.where)) for p in reading.problems]
-        readings.append(reading)
-    if problems:
-        raise DataProblemsError(f"data sets in {images.printable(tree)}", problems)
-    makers: list[Callable[[], Task]] = [
-        partial(as_task, reading, how)
-        if eager
-        else partial(_later, reading.survey, how, in_memory_limit_bytes)
-        for reading in readings
-    ]
-    return Stream("folders", makers)
+    found, problems = surveys(tree, chosen)
+    return as_stream(
+        "folders",
+        tree,
+        found,
+        how,
+        problems=problems,
+        limit_bytes=in_memory_limit_bytes,
+        check_first=eager,
+    )
 
 
 def sets(root: str | Path) -> dict[Path, int]:
@@ -157,30 +148,23 @@ def sets(root: str | Path) -> dict[Path, int]:
         DataMissingError: the tree is not there, or holds none.
         DataProblemsError: something is wrong with the tree itself.
     """
-    surveys, problems = _surveys(Path(root), None)
+    found, problems = surveys(Path(root), None)
     if problems:
         raise DataProblemsError(f"data sets in {images.printable(root)}", problems)
-    return {survey.root: len(survey.paths) for survey in surveys}
+    return {survey.root: len(survey.paths) for survey in found}
 
 
-def _existing(path: str | Path) -> inspection.Survey:
-    if not Path(path).is_dir():
-        raise DataMissingError(
-            f"expected a folder of images at {images.printable(path)}, found none; make one that holds "
-            "train/CLASS/*, test/CLASS/* (or CLASS/* alone), or correct the path"
-        )
-    return inspection.survey(path)
+def surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.Survey], list[Problem]]:
+    """The data sets of a tree, listed but not read, and what is wrong with the tree itself.
 
+    Args:
+        tree: the folder that holds them.
+        only: their names, in this order; all of them, sorted by name, where it is None.
 
-def _later(survey: inspection.Survey, how: How, limit_bytes: int) -> Task:
-    reading = read(survey, how, limit_bytes)
-    if reading.problems:
-        raise DataProblemsError(f"data set {images.printable(survey.root)}", reading.problems)
-    return as_task(reading, how)
-
-
-def _surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.Survey], list[Problem]]:
-    """The data sets of a tree, and what is wrong with the tree itself."""
+    Raises:
+        DataMissingError: the tree, or a data set named in ``only``, is not there.
+        SettingError: a name in ``only`` is none of a folder.
+    """
     shown = images.printable(tree.absolute())
     if not tree.is_dir():
         raise DataMissingError(
@@ -215,6 +199,15 @@ def _surveys(tree: Path, only: tuple[str, ...] | None) -> tuple[list[inspection.
             f"expected data sets in {shown}, found no folder of images; put each there as NAME/train/CLASS/*"
         )
     return [inspection.survey(tree / name) for name in chosen], problems
+
+
+def _existing(path: str | Path) -> inspection.Survey:
+    if not Path(path).is_dir():
+        raise DataMissingError(
+            f"expected a folder of images at {images.printable(path)}, found none; make one that holds "
+            "train/CLASS/*, test/CLASS/* (or CLASS/* alone), or correct the path"
+        )
+    return inspection.survey(path)
 
 
 def _clashes(names: Iterable[str]) -> list[Problem]:
@@ -255,7 +248,3 @@ def _is_other_form(path: Path) -> bool:
         raw = path / "raw"
         return raw.is_dir() and any("-idx" in name for name in _visible(raw))
     return any(entry.suffix in (".npz", ".bin") for entry in entries)
-
-
-def _within(survey: inspection.Survey, where: str) -> str:
-    return survey.name if where == images.printable(survey.root) else f"{survey.name}/{where}"

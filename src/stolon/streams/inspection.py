@@ -40,7 +40,7 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stolon.errors import ImageError, Problem, TaskError
@@ -72,6 +72,7 @@ class Survey:
         parts: the part of each file.
         labels: the class index of each file.
         problems: what is wrong so far.
+        called: what the folder of a part is called, where that is not the part's name.
     """
 
     root: Path
@@ -83,10 +84,16 @@ class Survey:
     parts: tuple[str, ...]
     labels: tuple[int, ...]
     problems: tuple[Problem, ...] = ()
+    called: Mapping[str, str] = field(default_factory=dict)
 
 
-def survey(path: str | Path) -> Survey:
-    """List a data set, ``NAME/train|val|test/CLASS/*`` or ``NAME/CLASS/*``, without reading files."""
+def survey(path: str | Path, *, passed_over: Sequence[str] = ()) -> Survey:
+    """List a data set, ``NAME/train|val|test/CLASS/*`` or ``NAME/CLASS/*``, without reading files.
+
+    Args:
+        path: its folder.
+        passed_over: folders in it that are as if they were not there.
+    """
     given_path = Path(path)
     # Not resolve(): a link to a data set is called what the link is called.
     name = Path(os.path.abspath(given_path)).name  # noqa: PTH100
@@ -98,7 +105,7 @@ def survey(path: str | Path) -> Survey:
         nothing = Survey(walk.root, name, (), divided=False, given=("train",), paths=(), parts=(), labels=())
         return replace(nothing, problems=tuple(walk.problems))
     walk.check_name("task", name, walk.root)
-    folders = walk.folders(walk.root)
+    folders = [folder for folder in walk.folders(walk.root) if folder not in passed_over]
     given = tuple(part for part in PARTS if part in folders)
     if given:
         walk.check_clashes({folder: walk.root / folder for folder in folders})
@@ -212,7 +219,7 @@ def _counts(
             contents[label].add(answer if isinstance(answer, str) else str(path))
     reported = {problem.where for problem in found.problems if problem.kind == "class missing in part"}
     for part, (label, name) in itertools.product(found.given, enumerate(found.classes)):
-        folder = found.root / part / name if found.divided else found.root / name
+        folder = found.root / found.called.get(part, part) / name if found.divided else found.root / name
         where, count = relative(folder, found.root), files[part, label]
         if where in reported:
             continue

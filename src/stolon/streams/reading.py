@@ -1,25 +1,27 @@
 """Folders of images that are read once, and tasks made of what was read.
 
-What :mod:`stolon.streams.folders` (a folder is a task) and :mod:`stolon.streams.domains` (a folder is a
-domain, of which tasks take classes) have in common.
+What :mod:`stolon.streams.folders` and :mod:`stolon.streams.decathlon` (a folder is a task) and
+:mod:`stolon.streams.domains` (a folder is a domain, of which tasks take classes) have in common.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stolon import randomness
-from stolon.errors import ImageError, Problem
+from stolon.errors import DataProblemsError, ImageError, Problem
 from stolon.streams import images, inspection, options
 from stolon.streams.files import FileSplit
 from stolon.streams.labelled import of_classes
 from stolon.streams.parts import part_sizes
 from stolon.streams.views import relabelled
-from stolon.tasks import Task
+from stolon.tasks import Stream, Task
 
 IN_MEMORY_BYTES = 2**30
 """How much decoded data is kept in memory: 7,000 images of 224 pixels, 85,000 of 64."""
@@ -141,6 +143,74 @@ def as_task(
 
     names = tuple(survey.classes[label] for label in chosen)
     return Task(survey.name if name is None else name, names, split("train"), split("val"), split("test"))
+
+
+@dataclass
+class _Room:
+    """How many bytes of decoded data may still be kept; all tasks of a stream draw on it."""
+
+    left: int
+
+    def read(self, survey: inspection.Survey, how: How) -> Reading:
+        made = read(survey, how, self.left)
+        self.left -= 0 if made.pixels is None else made.pixels.nbytes
+        return made
+
+
+def unchanged(reading: Reading) -> Reading:
+    """The reading itself."""
+    return reading
+
+
+def as_stream(
+    name: str,
+    place: Path,
+    surveys: Sequence[inspection.Survey],
+    how: How,
+    *,
+    problems: Sequence[Problem] = (),
+    limit_bytes: int,
+    check_first: bool,
+    finish: Callable[[Reading], Reading] = unchanged,
+) -> Stream:
+    """Data sets as the tasks of a stream, refused together if anything is wrong with any of them.
+
+    Args:
+        name: what the stream is called.
+        place: the folder that problems are told of.
+        surveys: the data sets, in the order of their tasks.
+        how: the settings of their reading.
+        problems: what is wrong so far.
+        limit_bytes: how much decoded data the whole stream keeps in memory.
+        check_first: read all files now; otherwise names and links are judged now, and files read when their task
+            is asked for.
+        finish: what is done to each reading before its problems are told.
+
+    Raises:
+        DataProblemsError: anything is wrong; tells all of it.
+    """
+    room = _Room(limit_bytes)
+    makers: list[Callable[[], Task]] = []
+    found = list(problems)
+    for survey in surveys:
+        made = finish(room.read(survey, how) if check_first else unread(survey, how))
+        found += [replace(p, where=_within(survey, p.where)) for p in made.problems]
+        later = partial(_later, survey, how, room, finish)
+        makers.append(partial(as_task, made, how) if check_first else later)
+    if found:
+        raise DataProblemsError(f"data sets in {images.printable(place)}", found)
+    return Stream(name, makers)
+
+
+def _later(survey: inspection.Survey, how: How, room: _Room, finish: Callable[[Reading], Reading]) -> Task:
+    made = finish(room.read(survey, how))
+    if made.problems:
+        raise DataProblemsError(f"data set {images.printable(survey.root)}", made.problems)
+    return as_task(made, how)
+
+
+def _within(survey: inspection.Survey, where: str) -> str:
+    return survey.name if where == images.printable(survey.root) else f"{survey.name}/{where}"
 
 
 def _deal(reading: Reading, how: How) -> list[str]:
