@@ -316,6 +316,27 @@ def _reproduce(sub: ArgumentParser) -> None:
         help="variants with beneficial biases",
     )
     _reproduce_lasem(sub)
+    _reproduce_impress(sub)
+
+
+def _reproduce_impress(sub: ArgumentParser) -> None:
+    """Options of the figures on impressions."""
+    for name, kind, many, help_ in (
+        ("--alpha-epochs", PositiveInt, False, "of coefficients (default: --epochs, or by the scale)"),
+        ("--sizes", PositiveInt, True, "of the bases (default: by the scale)"),
+        ("--densities", OpenUnitInterval, True, "of the masks (default: by the scale)"),
+        (
+            "--images",
+            PositiveInt,
+            False,
+            "training images of a class, of MNIST and its kin (default: by the scale)",
+        ),
+        ("--among", PositiveInt, False, "figure 3: tasks that inputs are inferred among once more"),
+    ):
+        if many:
+            sub.add_argument(name, nargs="+", type=kind, default=None, help=f"impress: {help_}")
+        else:
+            sub.add_argument(name, type=kind | None, default=None, help=f"impress: {help_}")
 
 
 def _reproduce_lasem(sub: ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import rich.table
 from rich.console import Console
@@ -21,7 +21,11 @@ from stolon.shell.terminal import console as make_console
 
 if TYPE_CHECKING:
     from stolon.experiments import Event
-    from stolon.experiments.impress.plans import Plan
+    from stolon.experiments.impress import plans as impress_plans
+    from stolon.experiments.lasem import plans as lasem_plans
+    from stolon.experiments.report_parts import Section
+
+_P = TypeVar("_P")  # a plan of some paper's table
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Wanted:
         epochs: for each task, None as the scale says.
         learning_rate: at first, None as the scale says.
         fixed: the configuration of a fixed posterior, None for the paper's.
+        alpha_epochs: of coefficients, None as the scale says.
+        sizes: of bases of masks, None as the scale says.
+        densities: of masks, None as the scale says.
+        images: training images of a class, None as the scale says.
+        among: how many tasks inputs are inferred among, None as the scale says.
     """
 
     table: str
@@ -67,6 +76,11 @@ class Wanted:
     epochs: int | None = None
     learning_rate: float | None = None
     fixed: str | None = None
+    alpha_epochs: int | None = None
+    sizes: Sequence[int] | None = None
+    densities: Sequence[float] | None = None
+    images: int | None = None
+    among: int | None = None
 
 
 def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # noqa: ANN401 - those of Wanted
@@ -158,32 +172,23 @@ def _lasem(wanted: Wanted, console: Console) -> int:
         workers=_cores() if wanted.workers is None else wanted.workers,
     )
     opened = [(plan, report.Data.of(plans.open_stream(plan))) for plan in plans.plans(asked)]
-    failures = []
-    try:
-        for plan, _ in opened:
-            count = len(plan.methods) * len(plan.experiment.seeds)
-            console.print(f"{plan.stream}: {len(plan.methods)} methods, {count} trials", soft_wrap=True)
-            try:
-                show(run_experiment(plan.experiment, wanted.out / plan.stream, command=command), console)
-            except TrialsFailedError as error:
-                failures.append(error)
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; the same command goes on:\n  {command}", soft_wrap=True)
-        return exit_codes.INTERRUPTED
-    runs = [
-        report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
-        for plan, data in opened
-    ]
-    for run in runs:
-        section = run.table()
-        for table in section.tables:
-            console.print(_for_terminal(f"{run.plan.stream}: {table.caption}", table.columns, table.rows))
-        console.print(section.text, soft_wrap=True)
-    report.keep(runs, wanted.out / f"{wanted.table}.json", command)
-    console.print(f"report: {report.publish(runs, wanted.out)}", soft_wrap=True)
-    if failures:
-        raise TrialsFailedError("\n".join(map(str, failures)))
-    return exit_codes.OK
+
+    def run(plan: "lasem_plans.Plan") -> None:
+        count = len(plan.methods) * len(plan.experiment.seeds)
+        console.print(f"{plan.stream}: {len(plan.methods)} methods, {count} trials", soft_wrap=True)
+        show(run_experiment(plan.experiment, wanted.out / plan.stream, command=command), console)
+
+    def tell() -> Path:
+        runs = [
+            report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
+            for plan, data in opened
+        ]
+        for each in runs:
+            _print_section(each.plan.stream, each.table(), console)
+        report.keep(runs, wanted.out / f"{wanted.table}.json", command)
+        return report.publish(runs, wanted.out)
+
+    return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
 
 
 def _impress(wanted: Wanted, console: Console) -> int:
@@ -198,39 +203,64 @@ def _impress(wanted: Wanted, console: Console) -> int:
         seeds=wanted.seeds,
         tasks=wanted.tasks,
         epochs=wanted.epochs,
+        alpha_epochs=wanted.alpha_epochs,
+        sizes=None if wanted.sizes is None else tuple(wanted.sizes),
+        densities=None if wanted.densities is None else tuple(wanted.densities),
+        images=wanted.images,
+        among=wanted.among,
         workers=_cores() if wanted.workers is None else wanted.workers,
     )
     opened = [(plan, plans.open_stream(plan)) for plan in plans.plans(asked)]
+
+    def run(plan: "impress_plans.Plan") -> None:
+        console.print(f"{plan.stream}: {len(plan.units())} units of work", soft_wrap=True)
+        _show_impress(plan, running.run(plan, wanted.out / plan.stream, command=command), console)
+
+    def tell() -> Path:
+        runs = [
+            report.Run.of(plan, stream[0], running.results_of(wanted.out / plan.stream).read())
+            for plan, stream in opened
+        ]
+        for each in runs:
+            _print_section(each.plan.stream, each.figure(), console)
+        report.keep(runs, wanted.out / f"{wanted.table}.json", command)
+        return report.publish(runs, wanted.out, command)
+
+    return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
+
+
+def _run_and_tell(
+    plans: Sequence[_P], run: Callable[[_P], None], tell: Callable[[], Path], command: str, console: Console
+) -> int:
+    """Run plans one after the other, then tell what is there, also where some failed.
+
+    Raises:
+        TrialsFailedError: at the end, if trials failed; says which and why.
+    """
     failures = []
     try:
-        for plan, _ in opened:
-            console.print(f"{plan.stream}: {len(plan.units())} units of work", soft_wrap=True)
+        for plan in plans:
             try:
-                _show_impress(plan, running.run(plan, wanted.out / plan.stream, command=command), console)
+                run(plan)
             except TrialsFailedError as error:
                 failures.append(error)
     except KeyboardInterrupt:
         console.print(f"\nstopped; the same command goes on:\n  {command}", soft_wrap=True)
         return exit_codes.INTERRUPTED
-    runs = [
-        report.Run.of(plan, stream[0], running.results_of(wanted.out / plan.stream).read())
-        for plan, stream in opened
-    ]
-    for run in runs:
-        section = run.figure()
-        for part in section.sections:
-            for table in part.tables:
-                console.print(_for_terminal(f"{run.plan.stream}: {table.caption}", table.columns, table.rows))
-            console.print(part.text, soft_wrap=True)
-        console.print(section.text, soft_wrap=True)
-    report.keep(runs, wanted.out / f"{wanted.table}.json", command)
-    console.print(f"report: {report.publish(runs, wanted.out, command)}", soft_wrap=True)
+    console.print(f"report: {tell()}", soft_wrap=True)
     if failures:
         raise TrialsFailedError("\n".join(map(str, failures)))
     return exit_codes.OK
 
 
-def _show_impress(plan: "Plan", events: Iterable["Event"], console: Console) -> None:
+def _print_section(stream: str, section: "Section", console: Console) -> None:
+    for part in (*section.sections, section):
+        for table in part.tables:
+            console.print(_for_terminal(f"{stream}: {table.caption}", table.columns, table.rows))
+        console.print(part.text, soft_wrap=True)
+
+
+def _show_impress(plan: "impress_plans.Plan", events: Iterable["Event"], console: Console) -> None:
     """A bar for each unit at work, a line for each group of results."""
     from stolon.experiments.impress.telling import Telling
 
@@ -287,7 +317,9 @@ BIASES: Final[Mapping[str, tuple[bool, ...]]] = MappingProxyType(
 LASEM_OPTIONS: Final = (
     "root", "tasks", "stream", "seeds", "workers", "transfer", "lasem", "epochs", "learning_rate",
 )  # fmt: skip
-IMPRESS_OPTIONS: Final = ("root", "tasks", "stream", "seeds", "workers", "epochs")
+IMPRESS_OPTIONS: Final = (
+    "root", "tasks", "stream", "seeds", "workers", "epochs", "alpha_epochs", "sizes", "densities", "images", "among",
+)  # fmt: skip
 TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ...]]]] = MappingProxyType(
     {
         "skill-figure10": (

@@ -151,3 +151,50 @@ def test_a_stream_has_the_tasks_of_basis_and_new_ones():
     (plan,) = plans(Wanted("impress-figure3", streams=("digits-permuted",), tasks=3))
     assert len(open_stream(plan)) == 4 + 3
     assert isinstance(plan, Plan)
+
+
+def test_what_is_asked_for_takes_the_place_of_the_scales():
+    (plan,) = plans(
+        Wanted(
+            "impress-figure3",
+            epochs=3,
+            alpha_epochs=7,
+            sizes=(50, 10),
+            densities=(0.2, 0.4),
+            images=300,
+            among=40,
+        )
+    )
+    setting = plan.setting
+    assert (setting.masks.epochs, setting.alphas.epochs) == (3, 7)
+    assert (setting.sizes, setting.different, setting.densities) == ((10, 50), 50, (0.2, 0.4))
+    assert setting.options["train_per_class"] == 300
+    assert plan.many == (50, 40)
+    assert plan.tasks == 50 + 40
+    asked = [item for item in plan.items("heterogeneous") if item.what == "found-alone" and item.among == 40]
+    assert [item.size for item in asked] == [50] * 40
+
+
+def test_heterogeneous_bases_are_as_large_as_the_stream_allows():
+    (plan,) = plans(Wanted("impress-figure4", sizes=(5, 100), tasks=4))
+    assert plan.setting.different == 20 - 4
+    assert plan.sizes("heterogeneous") == (5,)
+    assert plan.sizes("homogeneous") == (5, 100)
+
+
+@pytest.mark.parametrize(
+    ("figure", "asked", "word"),
+    [
+        ("impress-figure3", {"sizes": ()}, "sizes"),
+        ("impress-figure3", {"sizes": (5, 5)}, "sizes"),
+        ("impress-figure3", {"sizes": (0,)}, "sizes"),
+        ("impress-figure3", {"densities": (0.0,)}, "density"),
+        ("impress-figure3", {"densities": (1.5,)}, "density"),
+        ("impress-figure3", {"alpha_epochs": 0}, "alpha_epochs"),
+        ("impress-figure2", {"among": 20}, "among: of no use to impress-figure2"),
+        ("impress-figure4", {"images": 20}, "images: of no use to cifar100-split"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(figure, asked, word):
+    with pytest.raises(SettingError, match=word):
+        plans(Wanted(figure, **asked))

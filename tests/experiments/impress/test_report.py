@@ -9,12 +9,12 @@ from tests.experiments.impress.making import plan
 from tests.experiments.impress.records import made
 
 from stolon import measure
+from stolon.experiments.by_seed import percent
 from stolon.experiments.impress import paper
 from stolon.experiments.impress.measured import Measured
 from stolon.experiments.impress.plans import FIGURES, Wanted, plans
 from stolon.experiments.impress.report import Run, keep, publish, sections
 from stolon.experiments.impress.telling import Telling
-from stolon.experiments.lasem.measured import percent
 
 
 def run_of(figure="impress-figure2", leave_out=lambda unit, item: False, **changes):

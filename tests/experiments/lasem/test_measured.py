@@ -1,12 +1,10 @@
-import math
-
 import pytest
 from tests.experiments.lasem.records import trial, two_tasks
 
-from stolon.experiments.lasem.measured import Measured, apart, difference, number, percent, points, ratio
+from stolon.experiments.by_seed import number, percent, points
+from stolon.experiments.lasem.measured import Measured
 from stolon.experiments.lasem.methods import Wanted
 from stolon.experiments.lasem.plans import plans
-from stolon.measure import interval
 
 
 @pytest.fixture(scope="module")
@@ -46,30 +44,6 @@ def test_the_best_is_that_of_the_highest_mean(plan):
     found = Measured(plan, records)
     assert found.best(plan.methods) == high
     assert found.span(plan.methods) == (pytest.approx(0.65), pytest.approx(0.7))
-
-
-def test_differences_and_ratios_are_of_the_same_seeds():
-    one, other = {0: 0.5, 1: 0.6, 2: 0.9}, {0: 0.4, 1: 0.3}
-    assert difference(one, other) == {0: pytest.approx(0.1), 1: pytest.approx(0.3)}
-    assert ratio(one, other) == {0: pytest.approx(1.25), 1: pytest.approx(2.0)}
-    assert ratio(one, {0: 0.0}) == {}
-
-
-def test_numbers_are_told_with_student_intervals():
-    values = {0: 0.39, 1: 0.41, 2: 0.40}
-    mean, half = interval(values.values())
-    assert percent(values) == f"{100 * mean:.1f} ± {100 * half:.1f}" == "40.0 ± 2.5"
-    assert points({0: -0.01, 1: -0.03}).startswith("-2.0 ± 12.7")
-    assert points({0: 0.02}) == "+2.0"
-    assert number({0: 1.5}) == "1.50"
-
-
-def test_intervals_that_touch_are_not_apart():
-    assert apart({0: 0.5, 1: 0.51, 2: 0.5}, {0: 0.3, 1: 0.31, 2: 0.3})
-    assert not apart({0: 0.3, 1: 0.31, 2: 0.3}, {0: 0.5, 1: 0.51, 2: 0.5})
-    assert not apart({0: 0.9, 1: 0.1}, {0: 0.2, 1: 0.1})
-    assert not apart({0: 0.9}, {0: 0.1})
-    assert math.isnan(interval([0.9]).half_width)
 
 
 def test_the_base_of_times_is_one(plan):

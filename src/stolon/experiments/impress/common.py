@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
+from stolon.experiments.by_seed import NOTHING, difference, mean, percent, points
 from stolon.experiments.figures import Figure, boxes
 from stolon.experiments.impress.measured import Column, Measured
-from stolon.experiments.lasem.measured import NOTHING, difference, mean, percent, points
 from stolon.experiments.report_parts import Table
 
 MEAN: Final = "mean ± half-width of the 95 % Student interval over runs"

@@ -1,10 +1,10 @@
 """Which task: tasks of the basis that are not named, and new tasks that are not."""
 
+from stolon.experiments.by_seed import percent
 from stolon.experiments.impress import paper
 from stolon.experiments.impress.common import MEAN, pictures, table
 from stolon.experiments.impress.measured import Measured
 from stolon.experiments.impress.plans import Kind
-from stolon.experiments.lasem.measured import percent
 from stolon.experiments.report_parts import Section, Table
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
+from stolon.experiments.by_seed import BySeed
 from stolon.experiments.impress.plans import Item, Kind, Plan, What
-from stolon.experiments.lasem.measured import BySeed
 from stolon.experiments.results import Record
 
 Field = Literal["accuracy", "found", "own_share", "own_largest"]

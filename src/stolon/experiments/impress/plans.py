@@ -14,8 +14,9 @@ from typing import Any, Final, Literal, cast, final
 
 from stolon import streams
 from stolon.errors import DataMissingError, SettingError
+from stolon.experiments.data_folder import datasets_of
 from stolon.experiments.impress.settings import SCALES, STREAMS, WEIGHTS, WRONG, Setting
-from stolon.experiments.lasem.streams import root_of
+from stolon.masks.popup import MaskRule
 from stolon.settings import one_of, whole
 from stolon.tasks import Stream
 
@@ -94,7 +95,12 @@ class Wanted:
         root: where the data are, or a folder whose ``datasets/`` they are in.
         seeds: runs.
         tasks: new ones.
-        epochs: of masks and of coefficients.
+        epochs: of masks, and of coefficients where these have no number of their own.
+        alpha_epochs: of coefficients.
+        sizes: of the bases; heterogeneous ones as far as the stream has tasks.
+        densities: of the masks, each in (0, 1].
+        images: training images of each class, at most; of MNIST and its kin.
+        among: how many new tasks inputs are inferred among once more, as sums of the largest basis (figure 3).
         workers: processes; 0 for this one.
 
     Raises:
@@ -108,6 +114,11 @@ class Wanted:
     seeds: int | None = None
     tasks: int | None = None
     epochs: int | None = None
+    alpha_epochs: int | None = None
+    sizes: tuple[int, ...] | None = None
+    densities: tuple[float, ...] | None = None
+    images: int | None = None
+    among: int | None = None
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -117,9 +128,19 @@ class Wanted:
             one_of("stream", stream, tuple(STREAMS))
         if len(set(self.streams)) < len(self.streams):
             raise SettingError(f"stream: expected different ones, found {', '.join(self.streams)}")
-        for name in ("seeds", "tasks", "epochs"):
+        for name in ("seeds", "tasks", "epochs", "alpha_epochs", "images", "among"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), 1)
+        for name in ("sizes", "densities"):
+            values = getattr(self, name)
+            if values is not None and (not values or len(set(values)) < len(values)):
+                raise SettingError(f"{name}: expected different ones, at least one, found {list(values)}")
+        for size in self.sizes or ():
+            whole("sizes", size, 1)
+        for density in self.densities or ():
+            MaskRule(density=density)
+        if self.among is not None and not SPECS[self.figure].many:
+            raise SettingError(f"among: of no use to {self.figure}; leave it out")
         whole("workers", self.workers, 0)
 
 
@@ -232,7 +253,7 @@ class Plan:
             DataError: they are not what they should be.
         """
         options = {"tasks": self.tasks, **self.setting.options}
-        return streams.make(self.stream, root=root_of(self.wanted.root), seed=backbone, **options)
+        return streams.make(self.stream, root=datasets_of(self.wanted.root), seed=backbone, **options)
 
     def units(self) -> tuple[Unit, ...]:
         """All of the first run first."""
@@ -325,7 +346,29 @@ def _plan(wanted: Wanted, stream: str) -> Plan:
     setting = STREAMS[stream][wanted.scale]
     if wanted.epochs is not None:
         setting = setting.with_epochs(wanted.epochs)
-    setting = dataclasses.replace(setting, new=wanted.tasks or setting.new, runs=wanted.seeds or setting.runs)
+    if wanted.alpha_epochs is not None:
+        setting = dataclasses.replace(
+            setting, alphas=dataclasses.replace(setting.alphas, epochs=wanted.alpha_epochs)
+        )
+    if wanted.images is not None:
+        if not stream.startswith("mnist"):
+            raise SettingError(f"images: of no use to {stream}, which has few of each class; leave it out")
+        setting = dataclasses.replace(setting, options={**setting.options, "train_per_class": wanted.images})
+    setting = dataclasses.replace(
+        setting,
+        new=wanted.tasks or setting.new,
+        runs=wanted.seeds or setting.runs,
+        densities=wanted.densities or setting.densities,
+    )
+    if wanted.sizes is not None:
+        most = max(wanted.sizes)
+        setting = dataclasses.replace(
+            setting,
+            sizes=tuple(sorted(wanted.sizes)),
+            different=min(most, setting.pool - setting.new) if setting.pool else most,
+        )
+    if wanted.among is not None:
+        setting = dataclasses.replace(setting, many=(max(setting.sizes), wanted.among))
     if setting.pool and setting.different + setting.new > setting.pool:
         raise SettingError(
             f"tasks: expected at most {setting.pool - setting.different} new ones, since {stream} has {setting.pool} "

@@ -6,10 +6,10 @@ densities; boxes pool runs and densities, as the paper's do.
 
 from collections.abc import Mapping
 
+from stolon.experiments.by_seed import mean
 from stolon.experiments.impress import inferred
 from stolon.experiments.impress.common import MEAN, pictures, table
 from stolon.experiments.impress.measured import Column, Measured
-from stolon.experiments.lasem.measured import mean
 from stolon.experiments.report_parts import Section
 
 

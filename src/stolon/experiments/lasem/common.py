@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
+from stolon.experiments.by_seed import BySeed, apart, interval
 from stolon.experiments.figures import Figure, dots
 from stolon.experiments.lasem import paper
-from stolon.experiments.lasem.measured import BySeed, Measured, apart, interval
+from stolon.experiments.lasem.measured import Measured
 from stolon.experiments.lasem.methods import Method
 
 MEAN: Final = "mean ± half-width of the 95 % Student interval over seeds"

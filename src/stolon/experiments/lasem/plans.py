@@ -14,9 +14,10 @@ from typing import Final, cast, final
 from stolon import streams
 from stolon.errors import DataMissingError, SettingError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
+from stolon.experiments.data_folder import datasets_of
 from stolon.experiments.lasem.methods import METHODS, Method, Table, Wanted
 from stolon.experiments.lasem.paper import SEEDS
-from stolon.experiments.lasem.streams import STREAMS, Setting, deep, options, root_of, scaled
+from stolon.experiments.lasem.streams import STREAMS, Setting, deep, options, scaled
 from stolon.tasks import Stream
 
 TABLES: Final = cast("tuple[Table, ...]", tuple(METHODS))
@@ -105,7 +106,7 @@ def _plan(wanted: Wanted, stream: str) -> Plan:
         name=f"{wanted.table} {wanted.scale} {stream}",
         learners=[_learner(method, setting) for method in methods],
         streams=[
-            StreamSpec(stream, root_of(wanted.root), options=dict(setting.options), tasks=setting.tasks)
+            StreamSpec(stream, datasets_of(wanted.root), options=dict(setting.options), tasks=setting.tasks)
         ],
         seeds=list(range(count)),
         infer_tasks=False,

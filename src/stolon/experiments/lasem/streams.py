@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, final
 
+from stolon.experiments.data_folder import datasets_of
 from stolon.experiments.lasem.paper import CIFAR, OFFICE, STL, STL_DEEP, Protocol
 
 SCALES: Final = ("quick", "half", "full")
@@ -102,12 +103,7 @@ def options(stream: str, setting: Setting, root: str | None) -> dict[str, Any]:
     if stream == "cifar100-lasem":
         found["tasks"] = setting.tasks  # 20 and 40 have lists of their own
     if stream == "cifar10-stl":
-        published = (Path(root_of(root) or "data") / "cifar-10-batches-bin").is_dir()
+        published = (Path(datasets_of(root) or "data") / "cifar-10-batches-bin").is_dir()
         of_a_class = 50 if found.get("variant") == "15x5" else 125
         found["data_share"] = round((of_a_class + 1e-3) / (5000 if published else 150), 6)
     return found
-
-
-def root_of(root: str | None) -> str | None:
-    """The folder that data are looked for in: ``datasets/`` of the one given, where it has that."""
-    return str(Path(root) / "datasets") if root is not None and (Path(root) / "datasets").is_dir() else root

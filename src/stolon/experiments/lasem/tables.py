@@ -8,19 +8,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from stolon.experiments.by_seed import NOTHING, difference, number, percent, points, ratio, seconds
 from stolon.experiments.lasem import paper
 from stolon.experiments.lasem.common import MEAN, all_of, data_of, printed_of, stands_for, verdict
 from stolon.experiments.lasem.figures import figure1, figure4, figure6
-from stolon.experiments.lasem.measured import (
-    NOTHING,
-    Measured,
-    difference,
-    number,
-    percent,
-    points,
-    ratio,
-    seconds,
-)
+from stolon.experiments.lasem.measured import Measured
 from stolon.experiments.report_parts import Section, Table
 
 NOT_BUILT: Final = ("DEN", "APD-Net", "ProgNN")
