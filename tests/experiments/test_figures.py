@@ -2,7 +2,8 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
-from stolon.experiments.figures import bars, boxes, dots, timeline
+from stolon.experiments.box_plots import boxes
+from stolon.experiments.figures import bars, dots, timeline
 
 NAN = float("nan")
 

@@ -13,7 +13,8 @@ from tests.experiments.fakes import make_learner, make_stream
 
 from stolon.errors import StoreDamagedError, StoreMissingError
 from stolon.experiments import Experiment, LearnerSpec, Results, StreamSpec, TrialsFailedError, run
-from stolon.experiments.figures import PNG, Figure, curves, heat_map
+from stolon.experiments.drawing import PNG, Figure
+from stolon.experiments.figures import curves, heat_map
 from stolon.experiments.report import Section, Table, _md, _number, html, markdown, sections, write
 from stolon.experiments.results import Record
 from stolon.experiments.summary import COLUMNS, groups

@@ -16,8 +16,9 @@ from stolon.transfer import lasem
 from stolon.transfer.configurations import Space
 from stolon.transfer.em import LIKELIHOODS, Belief
 from stolon.transfer.fit import Lesson
-from stolon.transfer.lasem import EM, LasemConfig, draw, spread
+from stolon.transfer.lasem import EM, LasemConfig
 from stolon.transfer.network import Parts, copied, copied_parts
+from stolon.transfer.sampling import draw, spread
 
 X, Y = random_task(n=6).train.batch(torch.arange(6))
 

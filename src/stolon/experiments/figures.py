@@ -1,66 +1,27 @@
 """Pictures of a report, as SVG: each a pure function from arrays and names to a :class:`Figure`."""
 
-import io
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, final
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-PNG: Final = "image/png"
-SVG: Final = "image/svg+xml"
+from stolon.experiments.drawing import (
+    COLOURS,
+    MARKERS,
+    Figure,
+    canvas,
+    fits,
+    label_ticks,
+    lines,
+    plain,
+    short,
+    svg,
+)
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_STYLE: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",  # text stays text: searchable, and any script that the reader's fonts know
-    "svg.hashsalt": "stolon",  # the same picture has the same bytes
-    "font.family": "sans-serif",
-    "text.parse_math": False,  # names are names, not formulas
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.grid": False,
-    "grid.color": "#e4e4e4",
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
-    "legend.frameon": False,
-}
-_WIDTH = 6.4  # inches; 640 CSS pixels, scaled down on phones
 _VECTOR = 2000  # more cells than this are drawn as one image
 _COLUMNS = 300  # of a timeline: more steps are averaged
 _LEGIBLE = 12  # more tasks than this: no numbers in cells, fewer labels
-
-
-@final
-@dataclass(frozen=True)
-class Figure:
-    """A picture with words for those who do not see it.
-
-    Attributes:
-        data: its bytes.
-        alt: what it shows.
-        caption: one line under it.
-        media_type: ``"image/svg+xml"`` or ``"image/png"``.
-    """
-
-    data: bytes
-    alt: str
-    caption: str = ""
-    media_type: str = SVG
-
-    @property
-    def suffix(self) -> str:
-        """How a file of it ends."""
-        return {SVG: ".svg", PNG: ".png"}.get(self.media_type, ".img")
 
 
 def heat_map(
@@ -75,7 +36,7 @@ def heat_map(
     caption: str = "",
 ) -> Figure:
     """Shares of 0 to 1 as colours, with the percentages in the cells while they are legible; NaN is blank."""
-    with _canvas(min(max(1.6 + 0.42 * len(rows), 2.4), 7.5)) as (figure, axes):
+    with canvas(min(max(1.6 + 0.42 * len(rows), 2.4), 7.5)) as (figure, axes):
         shown, colours = np.ma.masked_invalid(values), {"cmap": "viridis", "vmin": 0, "vmax": 1}
         if values.size <= _VECTOR:
             edges = [np.arange(n + 1) - 0.5 for n in (values.shape[1], values.shape[0])]
@@ -89,15 +50,15 @@ def heat_map(
                 if math.isfinite(value):
                     colour = "black" if value > 0.6 else "white"
                     axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=9)
-        _ticks(axes.xaxis, columns, rotation=0 if _fits(columns) else 40)
-        _ticks(axes.yaxis, rows)
+        label_ticks(axes.xaxis, columns, rotation=0 if fits(columns) else 40)
+        label_ticks(axes.yaxis, rows)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        axes.set(title=_short(title, 70), xlabel=column_title, ylabel=row_title)
+        axes.set(title=short(title, 70), xlabel=column_title, ylabel=row_title)
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.outline.set_visible(False)
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0 %", "25 %", "50 %", "75 %", "100 %"])
-        return Figure(_svg(figure), alt, caption)
+        return Figure(svg(figure), alt, caption)
 
 
 def curves(
@@ -124,34 +85,34 @@ def curves(
     Returns:
         The picture.
     """
-    with _canvas(3.6) as (figure, axes):
+    with canvas(3.6) as (figure, axes):
         for index, (name, points) in enumerate(lines.items()):
             x, mean, half = (np.array(part, float) for part in zip(*points, strict=True))
-            colour = _COLOURS[index % len(_COLOURS)]
-            marker = _MARKERS[index % len(_MARKERS)] if len(x) <= 2 * _LEGIBLE else None
-            style = ("-", "--", ":")[index // len(_COLOURS) % 3]
+            colour = COLOURS[index % len(COLOURS)]
+            marker = MARKERS[index % len(MARKERS)] if len(x) <= 2 * _LEGIBLE else None
+            style = ("-", "--", ":")[index // len(COLOURS) % 3]
             # Of a few lines the first are wider, so that equal ones do not hide each other.
             width = 1.8 + 1.6 * max(0, min(len(lines), 3) - 1 - index) * (len(lines) <= 4)
-            label = _plain(_short(name, 40))
+            label = plain(short(name, 40))
             axes.plot(x, mean, style, marker=marker, color=colour, linewidth=width, label=label)
             if np.isfinite(half).any():
                 low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
         lowest = min((mean for points in lines.values() for _, mean, _ in points), default=0.0)
         floor = next((bound for bound in (0.75, 0.5) if lowest >= bound + 0.05), 0.0)
-        axes.set(title=_short(title, 70), xlabel=x_title, ylabel=y_title)
+        axes.set(title=short(title, 70), xlabel=x_title, ylabel=y_title)
         axes.set_ylim(floor - 0.02 * (1 - floor), 1 + 0.02 * (1 - floor))
         shown = np.linspace(floor, 1, 6 if floor == 0.75 else 5)
         axes.set_yticks(shown, [f"{100 * value:g} %" for value in shown.round(3)])
         axes.grid(visible=True, axis="y")
         axes.set_axisbelow(True)
         if ticks is not None:
-            _ticks(axes.xaxis, ticks, first=1, rotation=0 if _fits(ticks) else 40)
+            label_ticks(axes.xaxis, ticks, first=1, rotation=0 if fits(ticks) else 40)
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
         if 1 < len(lines) <= 24:  # a legend of more says nothing; the table beside it does
             figure.legend(loc="outside lower center", ncols=min(3, len(lines)), fontsize=9)
-        return Figure(_svg(figure), alt, caption)
+        return Figure(svg(figure), alt, caption)
 
 
 def growth(
@@ -180,14 +141,14 @@ def growth(
     Returns:
         The picture.
     """
-    with _canvas(3.8) as (figure, axes):
+    with canvas(3.8) as (figure, axes):
         if ideal:
             axes.plot(*zip(*ideal, strict=True), "--", color="#888888", linewidth=1, label="ideal")
         for index, (name, points) in enumerate(lines.items()):
-            marker = _MARKERS[index % len(_MARKERS)] if len(points) <= 2 * _LEGIBLE else None
-            colour = _COLOURS[index % len(_COLOURS)]
-            axes.plot(*zip(*points, strict=True), marker=marker, color=colour, label=_plain(_short(name, 40)))
-        axes.set(title=_short(title, 70), xlabel=x_title, ylabel=y_title)
+            marker = MARKERS[index % len(MARKERS)] if len(points) <= 2 * _LEGIBLE else None
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(*zip(*points, strict=True), marker=marker, color=colour, label=plain(short(name, 40)))
+        axes.set(title=short(title, 70), xlabel=x_title, ylabel=y_title)
         if logarithmic:
             axes.set_xscale("log")
             axes.set_yscale("log")
@@ -197,7 +158,7 @@ def growth(
         axes.grid(visible=True)
         axes.set_axisbelow(True)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-        return Figure(_svg(figure), alt, caption)
+        return Figure(svg(figure), alt, caption)
 
 
 def dots(
@@ -226,7 +187,7 @@ def dots(
     """
     names = list(dict.fromkeys([*(boxes or {}), *(name for values in series.values() for name in values)]))
     each = 0.6 if boxes else 0.3
-    with _canvas(min(1.7 + each * len(names), 9.0)) as (figure, axes):
+    with canvas(min(1.7 + each * len(names), 9.0)) as (figure, axes):
         for name, (low, high) in (boxes or {}).items():
             place = names.index(name)
             axes.barh(place, high - low, left=low, height=0.6, color="#ececec", edgecolor="#222222")
@@ -234,88 +195,28 @@ def dots(
             shift = 0.48 * ((index + 0.5) / len(series) - 0.5)
             y = np.array([names.index(name) for name in values]) + shift
             mean, half = (np.array(part, float) for part in zip(*values.values(), strict=True))
-            style = {"fmt": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)]}
-            style["label"] = _plain(_short(label, 40))
+            style = {"fmt": MARKERS[index % len(MARKERS)], "color": COLOURS[index % len(COLOURS)]}
+            style["label"] = plain(short(label, 40))
             axes.errorbar(mean, y, xerr=np.nan_to_num(half), **style, capsize=2.5)
-        _lines(axes, names, percent=percent)
-        axes.set(title=_short(title, 70), xlabel=x_title)
+        lines(axes, names, percent=percent)
+        axes.set(title=short(title, 70), xlabel=x_title)
         if len(series) > 1:
             figure.legend(loc="outside lower center", ncols=min(3, len(series)), fontsize=9)
-        return Figure(_svg(figure), alt, caption)
-
-
-def boxes(
-    series: Mapping[str, Mapping[str, Sequence[float]]],
-    *,
-    title: str,
-    x_title: str,
-    y_title: str,
-    alt: str,
-    caption: str = "",
-    line: tuple[str, float] | None = None,
-) -> Figure:
-    """Box plots of shares of 0 to 1, side by side, a colour for each series; every value is a dot besides.
-
-    A box goes from the lower to the upper quartile with a line at the median, its whiskers to the last value within
-    1.5 times its height.
-
-    Args:
-        series: by name, by the box's name: its values, at least one. Series share places where names are equal.
-        title: over the picture.
-        x_title: under the axis.
-        y_title: beside the axis.
-        alt: what it shows, in words.
-        caption: one line under it.
-        line: a dashed line to compare with: its name and where it is.
-
-    Returns:
-        The picture.
-    """
-    names = list(dict.fromkeys(name for values in series.values() for name in values))
-    crowd = [sum(name in values for values in series.values()) for name in names]
-    with _canvas(3.9) as (figure, axes):
-        if line is not None:
-            axes.axhline(line[1], linestyle="--", color="#555555", linewidth=1.2, label=_short(line[0], 40))
-        for index, (label, values) in enumerate(series.items()):
-            width = 0.72 / max(crowd)
-            shift = 0.0 if max(crowd) == 1 else width * (index - (len(series) - 1) / 2)
-            places = [names.index(name) + shift for name in values]
-            colour = _COLOURS[index % len(_COLOURS)]
-            drawn = axes.boxplot(
-                list(values.values()),
-                positions=places,
-                widths=0.85 * width,
-                patch_artist=True,
-                showfliers=False,
-                manage_ticks=False,
-                medianprops={"color": "#222222"},
-                boxprops={"facecolor": colour, "alpha": 0.35},
-            )
-            drawn["boxes"][0].set_label(_plain(_short(label, 40)))
-            for place, found in zip(places, values.values(), strict=True):
-                axes.plot([place] * len(found), found, "o", color=colour, markersize=3)
-        _ticks(axes.xaxis, names, rotation=0 if _fits(names) else 40)
-        axes.set_xlim(-0.6, len(names) - 0.4)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-        axes.grid(visible=True, axis="y")
-        axes.set_axisbelow(True)
-        axes.set(title=_short(title, 70), xlabel=x_title, ylabel=y_title)
-        figure.legend(loc="outside lower center", ncols=min(3, len(series) + (line is not None)), fontsize=9)
-        return Figure(_svg(figure), alt, caption)
+        return Figure(svg(figure), alt, caption)
 
 
 def bars(shares: Mapping[str, float], *, title: str, x_title: str, alt: str, caption: str = "") -> Figure:
     """A bar for each share of 0 to 1, from the top down, with its percentage."""
-    with _canvas(1.2 + 0.28 * len(shares)) as (figure, axes):
+    with canvas(1.2 + 0.28 * len(shares)) as (figure, axes):
         places = np.arange(len(shares))
-        axes.barh(places, list(shares.values()), height=0.66, color=_COLOURS[0])
+        axes.barh(places, list(shares.values()), height=0.66, color=COLOURS[0])
         for place, share in zip(places, shares.values(), strict=True):
             axes.text(share + 0.01, place, f"{100 * share:.0f} %", va="center", fontsize=9)
-        _lines(axes, list(shares), percent=True)
+        lines(axes, list(shares), percent=True)
         axes.set_xlim(0, 1.08)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-        axes.set(title=_short(title, 70), xlabel=x_title)
-        return Figure(_svg(figure), alt, caption)
+        axes.set(title=short(title, 70), xlabel=x_title)
+        return Figure(svg(figure), alt, caption)
 
 
 def timeline(
@@ -344,71 +245,18 @@ def timeline(
     """
     count = values.shape[1]
     columns = [part.mean(1) for part in np.array_split(values, min(count, _COLUMNS), axis=1)]
-    with _canvas(1.5 + 0.3 * len(rows)) as (figure, axes):
+    with canvas(1.5 + 0.3 * len(rows)) as (figure, axes):
         x, y = np.linspace(0, count, len(columns) + 1), np.arange(len(rows) + 1) - 0.5
         image = axes.pcolormesh(x, y, np.array(columns).T, cmap="viridis", vmin=0, vmax=1, rasterized=True)
         axes.invert_yaxis()
         for end in ends[:-1]:
             axes.axvline(end, color="white", linewidth=2)
             axes.axvline(end, color="black", linewidth=0.8)
-        _ticks(axes.yaxis, rows)
+        label_ticks(axes.yaxis, rows)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[:].set_visible(False)
-        axes.set(title=_short(title, 70), xlabel=x_title)
+        axes.set(title=short(title, 70), xlabel=x_title)
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.outline.set_visible(False)
         bar.set_ticks([0, 0.5, 1], labels=["own", "50 %", "shared"])
-        return Figure(_svg(figure), alt, caption)
-
-
-@contextmanager
-def _canvas(height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes in our style, without windows, without touching anybody's settings."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure as Canvas
-
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # Our fonts may lack a script; as text in the SVG the reader's fonts have it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
-        yield canvas, canvas.subplots()
-
-
-def _svg(canvas: Any) -> bytes:  # noqa: ANN401 - matplotlib's own
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
-def _lines(axes: Any, names: Sequence[str], *, percent: bool) -> None:  # noqa: ANN401 - as above
-    """A line of the picture for each name, the first on top."""
-    axes.set_yticks(range(len(names)), [_short(name, 22) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(visible=True, axis="x")
-    axes.set_axisbelow(True)
-    if percent:
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-
-
-def _ticks(axis: Any, names: Sequence[str], *, first: int = 0, rotation: int = 0) -> None:  # noqa: ANN401 - as above
-    """Label every place, or every so many where there are too many."""
-    step = max(1, math.ceil(len(names) / 24))
-    places = range(0, len(names), step)
-    options = {"rotation": rotation, "ha": "right", "rotation_mode": "anchor"} if rotation else {}
-    axis.set_ticks(
-        [place + first for place in places], [_short(names[place], 22) for place in places], **options
-    )
-
-
-def _fits(names: Sequence[str]) -> bool:
-    return sum(min(len(name), 22) + 2 for name in names) <= 62
-
-
-def _short(name: str, most: int) -> str:
-    """Cut in the middle: names of tasks often differ at their ends."""
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
-
-
-def _plain(name: str) -> str:
-    """A label that the legend shows: matplotlib hides those that begin with an underscore."""
-    return f" {name}" if name.startswith("_") else name
+        return Figure(svg(figure), alt, caption)

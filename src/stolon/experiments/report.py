@@ -13,7 +13,8 @@ from typing import Any
 
 from stolon import durable, measure
 from stolon.errors import StoreDamagedError
-from stolon.experiments.figures import Figure, curves, heat_map
+from stolon.experiments.drawing import Figure
+from stolon.experiments.figures import curves, heat_map
 from stolon.experiments.lasem import choices
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.results import Record, Results

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from stolon.experiments.figures import Figure
+from stolon.experiments.drawing import Figure
 
 
 @final

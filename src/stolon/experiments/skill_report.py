@@ -7,7 +7,8 @@ from typing import Final
 import rich.table
 
 from stolon.experiments import provenance, report
-from stolon.experiments.figures import Figure, growth
+from stolon.experiments.drawing import Figure
+from stolon.experiments.figures import growth
 from stolon.experiments.skill import SkillConfig, Variant, World
 from stolon.experiments.skill_costs import PAPER, PAPER_AGENTS, PaperRow
 

@@ -21,7 +21,6 @@ Differences from the released code: dropout is off in the E-step and on in the M
 prior are the papers' by default, the released ones by name.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ import torch
 from torch import Tensor
 
 from stolon.errors import SettingError
-from stolon.randomness import number, permutation
 from stolon.records import Json
 from stolon.settings import above, one_of, whole, within
 from stolon.tasks import Task
@@ -42,13 +40,10 @@ from stolon.transfer.fit import Lesson, Strategy
 from stolon.transfer.learner import Groups, TransferConfig, TransferLearner
 from stolon.transfer.objectives import log_likelihood, loss
 from stolon.transfer.prefix import Plan, Variant
+from stolon.transfer.sampling import draw, e_step_interval, spread
 
 WEIGHTLESS: Final = 1e-8
 """Configurations of less posterior weight are left out of an exact M-step: their gradients are rounding errors."""
-E_SHARE: Final = 0.4
-"""Most that E-steps cost, of M-steps, where their number is not set."""
-BACKWARD: Final = 3
-"""A training step costs about three forward passes."""
 MOST_PLANS: Final = 4096
 """Plans that are kept; sharp posteriors make ever other ones."""
 TOLD: Final = 5e-4
@@ -279,55 +274,6 @@ class EM(Strategy):
             plan = Plan([self._space.choices[i] for i in chosen])
             self._plans[chosen] = plan, [{variant for variant, _ in level.variants} for level in plan.levels]
         return self._plans[chosen]
-
-
-def e_step_interval(macs: Sequence[int], plan: Plan) -> int:
-    """Mini-batches per E-step such that E-steps cost at most :data:`E_SHARE` of what M-steps cost.
-
-    Args:
-        macs: of each layer, for one configuration.
-        plan: of all configurations, which an E-step computes forwards.
-
-    Example:
-        >>> e_step_interval([100, 100], Plan(Space.every(2).choices))  # 2 and 4 nodes: 600 MACs against 3 x 200
-        3
-    """
-    forward = sum(cost * level.nodes for cost, level in zip(macs, plan.levels, strict=True))
-    step = BACKWARD * sum(macs)
-    return max(1, math.ceil(forward / (E_SHARE * step)))
-
-
-def draw(posterior: Tensor, samples: int, seed: int, *purpose: str | int) -> dict[int, float]:
-    """Configurations drawn from a posterior [K], with the share of the draws that each got.
-
-    Example:
-        >>> draw(torch.tensor([0.0, 1.0, 0.0]), 2, 0, "test")
-        {1: 1.0}
-    """
-    cumulative = posterior.cumsum(0)
-    found: dict[int, float] = {}
-    for i in range(samples):
-        point = number(seed, "configuration", *purpose, i) / 2**63 * float(cumulative[-1])
-        chosen = min(int(torch.searchsorted(cumulative, point, right=True)), len(posterior) - 1)
-        found[chosen] = found.get(chosen, 0.0) + 1 / samples
-    return found
-
-
-def spread(posterior: Tensor, count: int, seed: int, *purpose: str | int) -> list[int]:
-    """As many draws from a posterior [K], in random order; each comes up as often as expected, up to one.
-
-    Systematic sampling: one random number for all draws.
-
-    Example:
-        >>> sorted(spread(torch.tensor([0.5, 0.0, 0.5]), 6, 0, "test"))
-        [0, 0, 0, 2, 2, 2]
-    """
-    cumulative = posterior.cumsum(0)
-    begin = number(seed, "configuration", *purpose) / 2**63
-    points = (torch.arange(count, dtype=torch.float64) + begin) / count * cumulative[-1]
-    found = torch.searchsorted(cumulative, points, right=True).clamp_max(len(posterior) - 1)
-    order = permutation(count, seed, "configuration", *purpose)
-    return found[order].tolist()
 
 
 @final

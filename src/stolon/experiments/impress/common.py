@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
+from stolon.experiments.box_plots import boxes
 from stolon.experiments.by_seed import NOTHING, difference, mean, percent, points
-from stolon.experiments.figures import Figure, boxes
+from stolon.experiments.drawing import Figure
 from stolon.experiments.impress.measured import Column, Measured
 from stolon.experiments.report_parts import Table
 

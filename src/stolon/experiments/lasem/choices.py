@@ -17,7 +17,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from stolon.experiments.figures import Figure, bars, heat_map, timeline
+from stolon.experiments.drawing import Figure
+from stolon.experiments.figures import bars, heat_map, timeline
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.summary import Group, Note, Outcome
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from stolon.experiments.by_seed import BySeed, apart, interval
-from stolon.experiments.figures import Figure, dots
+from stolon.experiments.drawing import Figure
+from stolon.experiments.figures import dots
 from stolon.experiments.lasem import paper
 from stolon.experiments.lasem.measured import Measured
 from stolon.experiments.lasem.methods import Method

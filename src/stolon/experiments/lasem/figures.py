@@ -1,7 +1,7 @@
 """Figures 1, 4 and 6 of the papers on selective layer transfer, with the numbers that they are drawn from."""
 
 from stolon.experiments.by_seed import NOTHING, BySeed, difference, number, percent, points
-from stolon.experiments.figures import Figure
+from stolon.experiments.drawing import Figure
 from stolon.experiments.lasem import paper
 from stolon.experiments.lasem.common import MEAN, all_of, data_of, lines, pictures, printed_of, verdict
 from stolon.experiments.lasem.measured import Measured
