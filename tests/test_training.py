@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from stolon.errors import SettingError
-from stolon.training import OPTIMIZERS, Training, load_optimizer, make_optimizer, optimizer_tensors
+from stolon.tasks import Split, Task
+from stolon.training import (
+    OPTIMIZERS,
+    Fit,
+    Group,
+    Training,
+    load_optimizer,
+    make_optimizer,
+    optimizer_tensors,
+)
 
 GRADIENTS = [
     np.array(gradient)
@@ -79,3 +88,55 @@ def test_a_state_as_tensors_goes_on_bit_for_bit(name):
 def test_an_optimiser_that_there_is_not_is_refused():
     with pytest.raises(SettingError, match=r"optimizer: expected one of sgd, .*rmsprop-tf, found 'lion'"):
         Training(optimizer="lion")
+
+
+# Groups with rates of their own
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_groups_rate_scales_its_steps_and_no_others(name):
+    """Without momentum or decay every optimiser's first step is proportional to the rate."""
+    training = Training(optimizer=name, learning_rate=0.01, momentum=0.0)
+    weights = [torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    before = [weight.detach().clone() for weight in weights]
+    optimizer = make_optimizer([Group([weights[0]]), Group([weights[1]], 0.1)], training)
+    for weight in weights:
+        weight.grad = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    optimizer.step()
+    full, tenth = (weight.detach() - old for weight, old in zip(weights, before, strict=True))
+    assert full.any()
+    torch.testing.assert_close(tenth, 0.1 * full)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_state_of_groups_goes_on_bit_for_bit(name):
+    training = Training(optimizer=name, learning_rate=0.01, momentum=0.3)
+
+    def stepped_groups(gradients, weights=None, state=None):
+        weights = weights or [torch.ones(3).requires_grad_() for _ in range(3)]
+        optimizer = make_optimizer([Group(weights[:1]), Group(weights[1:], 0.1)], training)
+        load_optimizer(optimizer, state or {})
+        for gradient in gradients:
+            for weight in weights:
+                weight.grad = torch.tensor(gradient, dtype=torch.float32)
+            optimizer.step()
+        return [w.detach().clone() for w in weights], {
+            k: v.clone() for k, v in optimizer_tensors(optimizer).items()
+        }
+
+    whole, _ = stepped_groups(GRADIENTS)
+    half, state = stepped_groups(GRADIENTS[:2])
+    again, _ = stepped_groups(GRADIENTS[2:], [w.requires_grad_() for w in half], state)
+    assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+def test_a_fit_trains_the_groups_that_it_is_given_and_nothing_else():
+    x = torch.rand(12, 4, generator=torch.Generator().manual_seed(0))
+    split = Split.of(x, torch.arange(12) % 2)
+    task = Task("t", ("a", "b"), split, split, split)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fit = Fit(network, Training(epochs=1), task, 0, groups=[Group(list(network[1].parameters()))])
+    assert [epoch.number for epoch in fit.run()] == [1]
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"1.weight", "1.bias"}

@@ -21,6 +21,7 @@ _HOMES = {
     "darts": "stolon.transfer.darts:Darts",
     "supsup": "stolon.masks.supsup:SupSup",
     "impressions": "stolon.masks.impressions:Impressions",
+    "bind-and-grow": "stolon.growth.bind_and_grow:BindAndGrow",
 }
 
 

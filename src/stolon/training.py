@@ -5,9 +5,9 @@ of a training is its parameters, its optimiser's tensors and the number of epoch
 them as tensors between any two epochs and takes them back.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -57,28 +57,54 @@ class Training:
         at_least("weight_decay", self.weight_decay, 0)
 
 
-def make_optimizer(parameters: Iterable[Tensor], training: Training) -> Optimizer:
+class Group(NamedTuple):
+    """Parameters that are trained at a rate of their own.
+
+    Attributes:
+        parameters: what is trained.
+        scale: what the learning rate is multiplied by, > 0; what is not to change belongs to no group.
+    """
+
+    parameters: Sequence[Tensor]
+    scale: float = 1.0
+
+
+def make_optimizer(parameters: Iterable[Tensor] | Sequence[Group], training: Training) -> Optimizer:
     """The optimiser that the settings name.
 
     The fused kernels update all parameters in one call, which small networks feel; RMSprop has none.
+
+    Args:
+        parameters: what is trained, all at one rate, or groups of it with rates of their own. An optimiser's state
+            knows them by position alone.
+        training: the settings.
     """
     lr, decay = training.learning_rate, training.weight_decay
+    rated = _rated(list(parameters), lr)
     match training.optimizer:
         case "sgd":
-            return SGD(parameters, lr, momentum=training.momentum, weight_decay=decay, fused=True)
+            return SGD(rated, lr, momentum=training.momentum, weight_decay=decay, fused=True)
         case "adam":
-            return Adam(parameters, lr, weight_decay=decay, fused=True)
+            return Adam(rated, lr, weight_decay=decay, fused=True)
         case "adamw":
-            return AdamW(parameters, lr, weight_decay=decay, fused=True)
+            return AdamW(rated, lr, weight_decay=decay, fused=True)
         case "rmsprop":
-            return RMSprop(parameters, lr, momentum=training.momentum, weight_decay=decay)
+            return RMSprop(rated, lr, momentum=training.momentum, weight_decay=decay)
         case "rmsprop-tf":
             from stolon import _torchvision  # noqa: F401 - makes the next import possible beside a CPU build
 
             from timm.optim.rmsprop_tf import RMSpropTF  # isort: skip
 
             # timm's default epsilon is TensorFlow's
-            return RMSpropTF(parameters, lr, momentum=training.momentum, weight_decay=decay, foreach=True)
+            return RMSpropTF(rated, lr, momentum=training.momentum, weight_decay=decay, foreach=True)
+
+
+def _rated(parameters: Sequence[Any], rate: float) -> Any:  # noqa: ANN401 - torch takes either form
+    """Groups as torch.optim takes them; plain parameters as they are."""
+    return [
+        {"params": list(entry.parameters), "lr": rate * entry.scale} if isinstance(entry, Group) else entry
+        for entry in parameters
+    ]
 
 
 def train_epoch(
@@ -129,6 +155,8 @@ class Fit:
         task: on what.
         seed: the seed of the orders and dropouts.
         state: what :meth:`state` gave, to go on from there.
+        groups: which of its parameters are trained, each group at its own rate; by default all that want gradients,
+            at one.
     """
 
     def __init__(
@@ -138,10 +166,12 @@ class Fit:
         task: Task,
         seed: int,
         state: Mapping[str, Tensor] | None = None,
+        *,
+        groups: Sequence[Group] | None = None,
     ) -> None:
         self._network, self._training, self._task, self._seed = network, training, task, seed
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(parameters, training)
+        trained = [p for p in network.parameters() if p.requires_grad] if groups is None else groups
+        self._optimizer = make_optimizer(trained, training)
         self._epoch = 0
         if state:
             self._epoch = int(state["epoch"])

@@ -15,6 +15,7 @@ STAGED = [
     "resnet18",
     "resnet50",
     "gem-resnet18",
+    "growth-conv",
 ]
 
 

@@ -267,3 +267,54 @@ def test_a_stage_of_ones_own_keeps_the_laws():
         Stage(nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Sequential(nn.BatchNorm2d(2, affine=False)))
     with pytest.raises(SettingError, match=r"body: expected a convolution or nn\.Linear"):
         Stage(nn.Sequential(nn.ReLU()), nn.Sequential())
+
+
+# Fully connected layers as stages
+
+
+def test_fully_connected_layers_can_be_stages_too():
+    net = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        nn.Conv2d(8, 16, 3),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(16 * 16, 10),
+        nn.ReLU(),
+        nn.Linear(10, 4),
+    )
+    staged = split(net, linear=True)
+    assert shape(staged) == (
+        [
+            (["Conv2d", "ReLU"], ["MaxPool2d"]),
+            (["Conv2d", "BatchNorm2d", "ReLU"], ["Flatten", "Dropout"]),
+            (["Linear", "ReLU"], []),
+            (["Linear"], []),
+        ],
+        [],
+    )
+    assert [stage.width for stage in staged] == [8, 16, 10, 4]
+    x = torch.rand(2, 3, 14, 14)
+    assert torch.equal(staged.eval()(x), net.eval()(x))
+    assert len(split(net)) == 2  # not unless it is asked for
+
+
+@pytest.mark.parametrize(
+    "name", ["digits-conv", "mlp-8-8", "resnet18", "stl-conv6", "growth-conv", "resnet18-plain"]
+)
+def test_with_fully_connected_stages_there_is_no_tail_and_nothing_else_changes(name):
+    net = nets.make(name, input_shape=(3, 36, 36)).eval()
+    staged = split(net, linear=True)
+    assert len(staged.tail) == 0
+    linear = sum(isinstance(module, nn.Linear) for module in net.modules())
+    assert len(staged) == (linear if name == "mlp-8-8" else len(split(net)) + linear)
+    assert {id(p) for p in staged.parameters()} == {id(p) for p in net.parameters()}
+    x = torch.rand(2, 3, 36, 36)
+    with torch.no_grad():
+        assert torch.equal(staged(x), net(x))
+
+
+def test_a_flatten_in_front_belongs_to_the_first_stage():
+    staged = split(nets.make("lenet-300-100"), linear=True)
+    assert shape(staged) == ([(["Flatten", "Linear", "ReLU"], []), (["Linear", "ReLU"], [])], [])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from stolon.nets.initialisation import own_way
 from stolon.nets.registry import feature_count
@@ -26,6 +27,7 @@ def new_head(net: nn.Module, input_shape: tuple[int, ...], classes: int, seed: i
 def load_head(tensors: Mapping[str, Tensor]) -> nn.Linear:
     """The head whose ``state_dict`` this is."""
     classes, features = tensors["weight"].shape
-    head = nn.Linear(features, classes)
+    # no weights are drawn: torch's global randomness is nobody's to use
+    head: nn.Linear = skip_init(nn.Linear, features, classes)
     head.load_state_dict(dict(tensors))
     return head

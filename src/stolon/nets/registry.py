@@ -9,7 +9,7 @@ from torch import nn
 
 from stolon.errors import SettingError, UnknownNameError
 from stolon.nets import plain
-from stolon.nets.convnets import digits_conv
+from stolon.nets.convnets import digits_conv, growth_conv
 from stolon.nets.gem import gem_resnet18
 from stolon.nets.mlp import mlp
 from stolon.nets.resnet import resnet18, resnet50
@@ -18,6 +18,7 @@ from stolon.randomness import seeded
 _MLP = {"lenet-300-100": (300, 100), "fc-1024": (1024, 1024)}
 _IMAGES = {
     "digits-conv": digits_conv,
+    "growth-conv": growth_conv,
     "resnet18": resnet18,
     "resnet50": resnet50,
     "gem-resnet18": gem_resnet18,

@@ -122,7 +122,7 @@ class Staged(nn.Module):
         return features
 
 
-def split(net: nn.Module) -> Staged:
+def split(net: nn.Module, *, linear: bool = False) -> Staged:
     """Split an ``nn.Sequential`` into stages and tail; nested ones are flattened, nothing is copied.
 
     A stage begins at every module that is a convolution or contains one (a block of one's own stays whole) and
@@ -133,6 +133,8 @@ def split(net: nn.Module) -> Staged:
 
     Args:
         net: the network; the result consists of its very modules, and shares its ``initialise``, if any.
+        linear: fully connected layers begin stages too, behind convolutions as without any. The tail is then empty,
+            and a pool can also begin at an ``nn.Flatten``.
 
     Raises:
         SettingError: not an ``nn.Sequential``, no layer to transfer, a parameter that occurs twice, parameters
@@ -156,14 +158,15 @@ def split(net: nn.Module) -> Staged:
     _check_distinct(net)
     flat = list(_flatten("", net))
     modules = [module for _, module in flat]
-    convolutional = any(_contains(module, CONVOLUTIONS) for module in modules)
-    kinds: tuple[type[nn.Module], ...] = CONVOLUTIONS if convolutional else (nn.Linear,)
+    has_tail = not linear and any(_contains(module, CONVOLUTIONS) for module in modules)
+    kinds: tuple[type[nn.Module], ...] = CONVOLUTIONS if has_tail else (nn.Linear,)
+    kinds = (*CONVOLUTIONS, nn.Linear) if linear else kinds
     begins = [i for i, module in enumerate(modules) if _contains(module, kinds)]
     if not begins:
         found = ", ".join(type(module).__name__ for module in modules) or "nothing"
         raise SettingError(f"expected a convolution or nn.Linear, a layer to transfer, found {found}")
     end = len(modules)
-    if convolutional:
+    if has_tail:
         end = next((i for i, module in enumerate(modules) if _begins_tail(module)), end)
         if begins[-1] > end:
             raise SettingError(
@@ -171,15 +174,16 @@ def split(net: nn.Module) -> Staged:
                 f"after {flat[end][0]!r}; write what belongs together as one nn.Module of its own"
             )
     bounds = [0, *begins[1:], end]
-    stages = [_stage(modules[first:last]) for first, last in pairwise(bounds)]
+    stages = [_stage(modules[first:last], flatten=linear) for first, last in pairwise(bounds)]
     return Staged(stages, nn.Sequential(*modules[end:]), getattr(net, "initialise", None))
 
 
-def _stage(modules: Sequence[nn.Module]) -> Stage:
+def _stage(modules: Sequence[nn.Module], *, flatten: bool) -> Stage:
     last = max(i for i, module in enumerate(modules) if _has_state(module))
-    cut = next(
-        (i for i, module in enumerate(modules) if i > last and "Pool" in type(module).__name__), len(modules)
+    pools = (
+        "Pool" in type(module).__name__ or (flatten and isinstance(module, nn.Flatten)) for module in modules
     )
+    cut = next((i for i, is_pool in enumerate(pools) if is_pool and i > last), len(modules))
     return Stage(nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:]))
 
 
