@@ -13,6 +13,7 @@ from typing import Any
 
 from stolon import durable, measure
 from stolon.errors import StoreDamagedError
+from stolon.experiments import bindings
 from stolon.experiments.drawing import Figure
 from stolon.experiments.figures import curves, heat_map
 from stolon.experiments.lasem import choices
@@ -229,10 +230,8 @@ def _group(group: Group) -> Section:
         "Accuracies as a table",
         collapsed=True,
     )
-    chosen = choices.section(group)
-    return Section(
-        group.learner, tables=[table], figures=figures, sections=[] if chosen is None else [chosen]
-    )
+    explained = [part for part in (choices.section(group), bindings.section(group)) if part is not None]
+    return Section(group.learner, tables=[table], figures=figures, sections=explained)
 
 
 def provenance(records: Sequence[Record]) -> Section:

@@ -109,8 +109,8 @@ def settings(run: Run) -> Section:
         f"each new task) of one density in one run.{took}{small}{shared} "
         "Smaller bases are the first masks of the largest. Masks are binary, the same share in every layer, of the "
         "largest scores by magnitude. "
-        "Coefficients are kept and measured in half precision. Nothing was chosen by results: what validation data a "
-        "task has are left aside."
+        "Coefficients are kept and measured in half precision. Nothing is chosen by results while it runs: what "
+        "validation data a task has are left aside."
         + ("" if theirs is not None else " The paper has nothing on these data.")
         + _statistics(Measured(plan, run.records))
     )

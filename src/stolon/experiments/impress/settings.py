@@ -138,6 +138,8 @@ _LENET: Final = Setting(
     alphas=MaskTraining(epochs=2, batch_size=128, learning_rate=2e-3, optimizer="rmsprop"),
     at_once=10,
 )
+_MORE: Final[dict[str, Any]] = {"alphas": replace(_LENET.alphas, epochs=4)}
+_FASTER: Final[dict[str, Any]] = {"alphas": replace(_LENET.alphas, epochs=4, learning_rate=0.01)}
 _PERMUTED: Final = replace(
     _LENET,
     options={"normalize": True, "first_plain": False},
@@ -211,9 +213,14 @@ STREAMS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
     {
         "mnist-rotated": {
             "quick": replace(
-                _ROTATED, sizes=(5, 10, 25), different=25, options=_images(_ROTATED, 2000), **_FEWEST
+                _ROTATED,
+                sizes=(5, 10, 25),
+                different=25,
+                options=_images(_ROTATED, 2000),
+                **_FASTER,
+                **_FEWEST,
             ),
-            "half": replace(_ROTATED, sizes=(5, 10, 25, 50, 100), different=100, **_FEWER),
+            "half": replace(_ROTATED, sizes=(5, 10, 25, 50, 100), different=100, **_MORE, **_FEWER),
             "full": _ROTATED,
         },
         "mnist-permuted": {
@@ -222,10 +229,13 @@ STREAMS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
                 sizes=(5, 10, 25),
                 different=25,
                 options=_images(_PERMUTED, 2000),
+                **_FASTER,
                 **_FEWEST,
                 many=(0, 0),
             ),
-            "half": replace(_PERMUTED, sizes=(5, 10, 25, 50, 100), different=100, **_FEWER, many=(100, 100)),
+            "half": replace(
+                _PERMUTED, sizes=(5, 10, 25, 50, 100), different=100, **_MORE, **_FEWER, many=(100, 100)
+            ),
             "full": _PERMUTED,
         },
         "cifar100-split": {
