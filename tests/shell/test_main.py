@@ -33,7 +33,7 @@ COMMANDS = (
         "import",
         "inspect",
     ),
-    *("run", "reproduce", "report", "demo"),
+    *("run", "reproduce", "search", "report", "demo"),
 )
 
 KINDS = [

@@ -19,7 +19,7 @@ from jsonargparse.typing import (
 
 import stolon
 from stolon.errors import StolonError
-from stolon.shell import exit_codes
+from stolon.shell import exit_codes, search_arguments
 
 _DEFAULT_BACKBONE = "timm:mobilenetv2_100"
 
@@ -37,6 +37,7 @@ _COMMANDS = {
     "trust": "stolon.shell.trust_commands",
     "run": "stolon.shell.experiment_commands",
     "reproduce": "stolon.shell.reproduce_commands",
+    "search": "stolon.shell.search_command",
     "report": "stolon.shell.experiment_commands",
     "demo": "stolon.shell.demo_command",
 }
@@ -95,6 +96,11 @@ def parser() -> ArgumentParser:
         ("inspect", "say what a module file holds", _inspect),
         ("run", "run an experiment: learners x streams x seeds", _run),
         ("reproduce", "make a table of a paper", _reproduce),
+        (
+            "search",
+            "search grow sequences for gain and few parameters, or pick a solution",
+            search_arguments.add,
+        ),
         ("report", "draw a results file as HTML and Markdown", _report),
         ("demo", "learn real tasks in a minute and write a report", _demo),
     ):
@@ -285,8 +291,8 @@ def _reproduce(sub: ArgumentParser) -> None:
     sub.add_argument(
         "table",
         metavar="TABLE",
-        help="impress-figure2, -3, -4, -6, -7, -10, impress-table2, lasem-figure1, -4, -6, lasem-table1, -2, -3, "
-        "skill-figure10 or skill-scale",
+        help="growth-figure2, -4, -6, growth-pareto, impress-figure2, -3, -4, -6, -7, -10, impress-table2, "
+        "lasem-figure1, -4, -6, lasem-table1, -2, -3, skill-figure10 or skill-scale",
     )
     sub.add_argument("--scale", choices=("quick", "half", "full"), default="quick")
     sub.add_argument(
@@ -351,7 +357,7 @@ def _reproduce_lasem(sub: ArgumentParser) -> None:
         ("--lasem", "VARIANT", "of LASEM, compared with the first: default, exact, released, ..."),
     ):
         sub.add_argument(
-            name, nargs="+", type=str, metavar=word, default=None, help=f"lasem, impress: {help_}"
+            name, nargs="+", type=str, metavar=word, default=None, help=f"lasem, impress, growth: {help_}"
         )
     for name, kind, help_ in (
         ("--seeds", PositiveInt, "how many (default: 5, at scale quick 2)"),
@@ -360,7 +366,7 @@ def _reproduce_lasem(sub: ArgumentParser) -> None:
         ("--learning-rate", PositiveFloat, "at first (default: by the scale)"),
         ("--fixed", str, "figure 6: the configuration whose posterior is fixed (default: top-2)"),
     ):
-        sub.add_argument(name, type=kind | None, default=None, help=f"lasem, impress: {help_}")
+        sub.add_argument(name, type=kind | None, default=None, help=f"lasem, impress, growth: {help_}")
 
 
 def _run(sub: ArgumentParser) -> None:

@@ -90,7 +90,8 @@ def run(
         most_bytes: that shared work may take; see :class:`stolon.growth.cache.GrowthCache`.
         command: what was typed, for the report.
         make_executor: makes whatever runs the jobs, of the number of workers; by default processes on this machine. Any
-            ``concurrent.futures.Executor`` will do whose workers reach the folder (one of Ray's, for many machines).
+            ``concurrent.futures.Executor`` will do whose workers are processes that reach the folder (one of Ray's, for
+            many machines); threads would draw from one generator of PyTorch's at once.
 
     Raises:
         SettingError: a number is out of its range.
@@ -215,7 +216,7 @@ class _Run:
                 done += 1
                 artist.draw()
                 yield Happened(done, of, trial=search.trials[number])
-        artist.draw(is_last=True)
+        artist.finish()
         failed = [trial for trial in search.trials if trial.error]
         if failed:
             told = "\n".join(f"  - trial {trial.number}: {trial.error}" for trial in failed)
@@ -259,13 +260,21 @@ class _Artist:
     """Draws the report from the journal, but not so often that the search would suffer."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._next = folder, 0.0
+        self._folder, self._next, self._owes = folder, 0.0, False
 
-    def draw(self, *, is_last: bool = False) -> None:
+    def draw(self) -> None:
+        """Something has changed: draw now, if it is time."""
+        self._owes = True
         begun = time.monotonic()
-        if is_last or begun >= self._next:
-            search_report.publish(self._folder / JOURNAL)
+        if begun >= self._next:
+            self.finish()
             self._next = time.monotonic() + _COSTLY * (time.monotonic() - begun)
+
+    def finish(self) -> None:
+        """Draw what was not drawn yet."""
+        if self._owes or not (self._folder / "report.html").exists():
+            search_report.publish(self._folder / JOURNAL)
+        self._owes = False
 
 
 @contextmanager
