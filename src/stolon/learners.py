@@ -22,6 +22,8 @@ _HOMES = {
     "supsup": "stolon.masks.supsup:SupSup",
     "impressions": "stolon.masks.impressions:Impressions",
     "bind-and-grow": "stolon.growth.bind_and_grow:BindAndGrow",
+    "learn-to-grow": "stolon.growth.learn_to_grow:LearnToGrow",
+    "rcl": "stolon.growth.rcl:Rcl",
 }
 
 
