@@ -5,8 +5,8 @@ import pytest
 
 from stolon import learners
 from stolon.experiments.config import StreamSpec
-from stolon.experiments.growth import searching
-from stolon.experiments.growth.plan import SearchPlan
+from stolon.experiments.search import searching
+from stolon.experiments.search.plan import SearchPlan
 from stolon.growth.search import SearchSettings
 from stolon.growth.search_space import SearchSpace
 from stolon.shell import exit_codes

@@ -21,6 +21,7 @@ from stolon.shell.terminal import console as make_console
 
 if TYPE_CHECKING:
     from stolon.experiments import Event
+    from stolon.experiments.growth import plans as grow_plans
     from stolon.experiments.impress import plans as impress_plans
     from stolon.experiments.lasem import plans as lasem_plans
     from stolon.experiments.report_parts import Section
@@ -229,6 +230,41 @@ def _impress(wanted: Wanted, console: Console) -> int:
     return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
 
 
+def _growth(wanted: Wanted, console: Console) -> int:
+    from stolon.experiments.growth import plans, report, running
+
+    command = shlex.join(["stolon", *sys.argv[1:]])
+    asked = plans.Wanted(
+        figure=wanted.table,  # type: ignore[arg-type]  # it is one
+        scale=wanted.scale,
+        streams=tuple(wanted.stream or ()),
+        root=wanted.root,
+        seeds=wanted.seeds,
+        tasks=wanted.tasks,
+        epochs=wanted.epochs,
+        workers=_cores() if wanted.workers is None else wanted.workers,
+    )
+    opened = plans.plans(asked)
+    for plan in opened:
+        plans.open_stream(plan)
+
+    def run(plan: "grow_plans.Plan") -> None:
+        count = sum(len(plan.items(unit.kind)) for unit in plan.units())
+        console.print(f"{plan.stream}: {count} runs over {plan.setting.tasks} tasks", soft_wrap=True)
+        for event in running.run(plan, wanted.out / plan.stream, command=command):
+            if line := report.line(event.record):
+                console.print(f"{line} ({event.done} of {event.of})", soft_wrap=True, markup=False)
+
+    def tell() -> Path:
+        runs = [report.Run(plan, running.results_of(wanted.out / plan.stream).read()) for plan in opened]
+        for each in runs:
+            _print_section(each.plan.stream, each.figure(), console)
+        report.keep(runs, wanted.out / f"{wanted.table}.json", command)
+        return report.publish(runs, wanted.out, command)
+
+    return _run_and_tell(opened, run, tell, command, console)
+
+
 def _run_and_tell(
     plans: Sequence[_P], run: Callable[[_P], None], tell: Callable[[], Path], command: str, console: Console
 ) -> int:
@@ -320,6 +356,7 @@ LASEM_OPTIONS: Final = (
 IMPRESS_OPTIONS: Final = (
     "root", "tasks", "stream", "seeds", "workers", "epochs", "alpha_epochs", "sizes", "densities", "images", "among",
 )  # fmt: skip
+GROWTH_OPTIONS: Final = ("root", "tasks", "stream", "seeds", "workers", "epochs")
 TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ...]]]] = MappingProxyType(
     {
         "skill-figure10": (
@@ -340,6 +377,10 @@ TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ..
         "impress-figure7": (_impress, IMPRESS_OPTIONS),
         "impress-figure10": (_impress, IMPRESS_OPTIONS),
         "impress-table2": (_impress_table2, ()),
+        "growth-figure2": (_growth, GROWTH_OPTIONS),
+        "growth-figure4": (_growth, GROWTH_OPTIONS),
+        "growth-figure6": (_growth, GROWTH_OPTIONS),
+        "growth-pareto": (_growth, GROWTH_OPTIONS),
     }
 )
 """What can be made anew, by name: how, and which options it has a use for."""

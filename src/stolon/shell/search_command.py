@@ -17,8 +17,8 @@ from stolon.shell.terminal import console as make_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stolon.experiments.growth.plan import SearchPlan
-    from stolon.experiments.growth.searching import Happened
+    from stolon.experiments.search.plan import SearchPlan
+    from stolon.experiments.search.searching import Happened
 
 PICK: Final = "pick"
 
@@ -107,7 +107,7 @@ def search(*, what: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - tho
 
 
 def _search(file: str | None, wanted: Wanted) -> int:
-    from stolon.experiments.growth import searching
+    from stolon.experiments.search import searching
     from stolon.growth.cache import MOST_BYTES
 
     plan = _plan(file, wanted)
@@ -135,7 +135,7 @@ def _search(file: str | None, wanted: Wanted) -> int:
 
 def _plan(file: str | None, wanted: Wanted) -> "SearchPlan":
     from stolon.experiments.config import StreamSpec, read
-    from stolon.experiments.growth.plan import SearchPlan
+    from stolon.experiments.search.plan import SearchPlan
     from stolon.growth.search import SearchSettings
     from stolon.growth.search_space import SearchSpace
 
@@ -184,8 +184,8 @@ def _show(events: "Iterable[Happened]", console: "Console") -> None:
 
 
 def _pick(folder: str, wanted: Wanted) -> int:
-    from stolon.experiments.growth import picking
-    from stolon.experiments.growth.search_report import COLUMNS, row
+    from stolon.experiments.search import picking
+    from stolon.experiments.search.search_report import COLUMNS, row
 
     picked = picking.pick(folder, max_parameters=wanted.max_parameters, max_bytes=wanted.max_bytes)
     console = make_console()

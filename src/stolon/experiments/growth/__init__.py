@@ -1,4 +1,4 @@
-"""Searches over grow sequences: run, drawn, and chosen from; see :mod:`.searching`.
+"""The experiments of "Learn to Bind and Grow": what is run, run, told; see :mod:`.plans`.
 
 Importing this package imports none of its modules.
 """

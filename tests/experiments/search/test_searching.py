@@ -17,9 +17,9 @@ from stolon.errors import (
     UnknownNameError,
 )
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
-from stolon.experiments.growth import picking, search_report, searching
-from stolon.experiments.growth.plan import SearchPlan
-from stolon.experiments.growth.searching import JOURNAL, run
+from stolon.experiments.search import picking, search_report, searching
+from stolon.experiments.search.plan import SearchPlan
+from stolon.experiments.search.searching import JOURNAL, run
 from stolon.growth.search import SearchSettings, read
 from stolon.growth.search_space import SearchSpace
 from stolon.growth.sequence_run import run_sequence

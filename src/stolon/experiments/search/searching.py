@@ -20,9 +20,9 @@ from typing import Any, Final, final
 from stolon import durable
 from stolon.errors import SettingError, StoreError, TrialsFailedError
 from stolon.experiments.attendance import POLL_S, attend
-from stolon.experiments.growth import search_report
-from stolon.experiments.growth.plan import SearchPlan
 from stolon.experiments.results import Record
+from stolon.experiments.search import search_report
+from stolon.experiments.search.plan import SearchPlan
 from stolon.experiments.trial import stamped
 from stolon.growth.cache import MOST_BYTES, GrowthCache
 from stolon.growth.search import Search, Tried

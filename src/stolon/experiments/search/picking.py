@@ -7,8 +7,8 @@ from typing import Any, final
 
 from stolon.errors import SettingError, StoreMissingError
 from stolon.experiments.config import StreamSpec
-from stolon.experiments.growth.plan import SearchPlan
-from stolon.experiments.growth.searching import CACHE, JOURNAL
+from stolon.experiments.search.plan import SearchPlan
+from stolon.experiments.search.searching import CACHE, JOURNAL
 from stolon.growth.bind_and_grow import BindAndGrow
 from stolon.growth.cache import MOST_BYTES, GrowthCache
 from stolon.growth.search import SearchSettings, Tried, Written, read

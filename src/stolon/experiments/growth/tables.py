@@ -1,0 +1,317 @@
+"""The figures on growth as sections of a report: tables, pictures, and what they say in words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from stolon.experiments import by_seed
+from stolon.experiments.by_seed import NOTHING, BySeed
+from stolon.experiments.drawing import Figure
+from stolon.experiments.growth.fronts import Fronts
+from stolon.experiments.growth.measured import Measured, Solution
+from stolon.experiments.growth.plans import Item, Kind
+from stolon.experiments.report_parts import Section, Table
+from stolon.experiments.scatter import scatter
+
+COLUMNS: Final = (
+    "accuracy [%]",
+    "gain [points]",
+    "Δ (lower is better)",
+    "parameters",
+    "of independent [%]",
+    "forgetting ratio",
+    "seconds",
+)
+MEAN: Final = "mean ± half-width of the 95 % Student interval over seeds"
+_WORDS: Final[Mapping[Kind, str]] = {
+    "independent": "independent networks",
+    "full-rate": "bind-and-grow, bound layers at the full rate",
+    "frozen": "bind-and-grow, bound layers frozen",
+    "as-released": "bind-and-grow as released",
+    "learn-to-grow": "Learn-to-Grow",
+    "rcl": "RCL",
+    "finetune": "fine-tuning (one net, nothing grown)",
+}
+_GAINS: Final = (
+    "Gain is the mean over tasks of test accuracy less that of independent networks (higher is better); Δ is the "
+    "paper's sum over tasks of relative changes of the error, where below 0 is a gain. Accuracies are measured after "
+    "the last task. Seconds are by the clock, with the training of the independent networks that conflicts are "
+    "measured with; there are none where work was taken from another method's run."
+)
+
+
+def figure(found: Measured) -> Section:
+    """The figure, with what is missing yet."""
+    made = {
+        "growth-figure2": _figure2,
+        "growth-figure4": _figure4,
+        "growth-figure6": _figure6,
+        "growth-pareto": _pareto,
+    }[found.plan.wanted.figure]
+    done, of = found.done()
+    text = f"{of - done} of {of} results are not there yet." if done < of else ""
+    return Section(found.plan.spec.title, text, sections=made(found))
+
+
+def words(item: Item) -> str:
+    """What an item is, for readers."""
+    if item.kind == "sweep":
+        return f"bind-and-grow, δ {item.delta:g}"
+    return f"random growth {item.draw}" if item.kind == "random" else _WORDS[item.kind]
+
+
+def row(found: Measured, item: Item) -> tuple[str, ...]:
+    """An item's numbers, as :data:`COLUMNS` name them."""
+
+    def told(shape: str, of: Callable[[Solution], float | None]) -> str:
+        return tell(found.at(item, of), shape)
+
+    return (
+        told("{:.1f}", lambda s: 100 * s.accuracy),
+        told("{:+.2f}", lambda s: 100 * s.gain),
+        told("{:+.2f}", lambda s: s.error_change),
+        told("{:,.0f}", lambda s: s.parameters),
+        told("{:.1f}", lambda s: 100 * s.share),
+        told("{:.3f}", lambda s: s.forgetting),
+        told("{:.1f}", lambda s: s.seconds),
+    )
+
+
+def tell(values: BySeed, shape: str) -> str:
+    """Mean ± half-width in a shape; a half-width of 0, or of one seed, is left out."""
+    interval = by_seed.interval(values)
+    if interval is None:
+        return NOTHING
+    mean = shape.format(interval.mean)
+    if not 0 < interval.half_width < float("inf"):
+        return mean
+    return f"{mean} ± {shape.replace('+', '').format(interval.half_width)}"
+
+
+def _numbers(found: Measured, items: Sequence[Item], caption: str) -> Table:
+    return Table(("", *COLUMNS), [(words(item), *row(found, item)) for item in items], f"{caption}, {MEAN}")
+
+
+def _independent(found: Measured) -> tuple[Item, ...]:
+    return found.plan.items("independent")
+
+
+def _figure4(found: Measured) -> list[Section]:
+    items = [item for kind in found.plan.kinds for item in found.plan.items(kind)]
+    left_out = "" if "rcl" in found.plan.kinds else " RCL takes fully connected nets only, and is left out."
+    shared = (
+        " Bind-and-grow has one head for all tasks here, the other learners one for each."
+        if found.plan.setting.head == "shared"
+        else ""
+    )
+    return [
+        Section(
+            "Methods",
+            _GAINS + left_out + shared,
+            [_numbers(found, items, "Methods")],
+            _picture(found, {words(item): [item] for item in items}, "Methods by size and gain"),
+        )
+    ]
+
+
+def _figure6(found: Measured) -> list[Section]:
+    sweep = found.plan.items("sweep")
+    return [
+        Section(
+            "The sweep",
+            f"{_GAINS} {_best(found, sweep)}",
+            [_numbers(found, (*_independent(found), *sweep), "Grow coefficients"), _costs(found, sweep)],
+            _picture(found, {"bind-and-grow": sweep}, "Grow coefficients by size and gain"),
+            sections=[_decided(found)],
+        )
+    ]
+
+
+def _costs(found: Measured, sweep: Sequence[Item]) -> Table:
+    """What each coefficient took beside what earlier ones had left."""
+    rows = [
+        (
+            f"{item.delta:g}",
+            tell(found.told(item, "learned"), "{:.1f}"),
+            tell(found.told(item, "seconds"), "{:.1f}"),
+        )
+        for item in sweep
+    ]
+    caption = f"What was learned anew for each coefficient, independent networks apart, {MEAN}"
+    return Table(("δ", f"tasks, of {found.plan.setting.tasks}", "seconds"), rows, caption)
+
+
+def _figure2(found: Measured) -> list[Section]:
+    fronts = Fronts(found)
+    sweep, random = found.plan.items("sweep"), found.plan.items("random")
+    means = _numbers(found, sweep, "Grow coefficients")
+    compared = Table(
+        ("", "draws that it dominates [%]", "draws that dominate it [%]"),
+        [
+            (
+                words(item),
+                tell(fronts.dominated(item), "{:.0f}"),
+                tell(fronts.dominating(item), "{:.0f}"),
+            )
+            for item in sweep
+        ],
+        f"Against the {len(random)} random growths of each seed, {MEAN}",
+    )
+    spread = Table(
+        ("random growth", "accuracy [%]", "gain [points]", "of independent [%]"),
+        [
+            (name, *(tell(fronts.of_draws(of, choose), shape) for shape, of in _SPREAD))
+            for name, choose in (("mean", None), ("lowest", min), ("highest", max))
+        ],
+        f"Over the draws of each seed, {MEAN}",
+    )
+    return [
+        Section(
+            "Random growth beside bind-and-grow",
+            f"{_GAINS} A solution dominates another if it is at least as good in gain and parameters and better in "
+            "one. Random growth binds each task to a random earlier one and grows a random number of random layers; "
+            "every draw has weights and orders of its own.",
+            [means, spread, compared],
+            _picture(found, {"bind-and-grow": sweep, "random growth": random}, "Gain by size"),
+        )
+    ]
+
+
+_SPREAD: Final[tuple[tuple[str, Callable[[Solution], float]], ...]] = (
+    ("{:.1f}", lambda s: 100 * s.accuracy),
+    ("{:+.2f}", lambda s: 100 * s.gain),
+    ("{:.1f}", lambda s: 100 * s.share),
+)
+
+
+def _pareto(found: Measured) -> list[Section]:
+    fronts = Fronts(found)
+    sweep, random = found.plan.items("sweep"), found.plan.items("random")
+    ours, theirs = fronts.hypervolumes("sweep"), fronts.hypervolumes("random")
+    table = Table(
+        ("", "solutions of each seed", "hypervolume"),
+        [
+            ("bind-and-grow", str(len(sweep)), tell(ours, "{:.2f}")),
+            ("random growth", str(len(random)), tell(theirs, "{:.2f}")),
+            ("difference", "", tell(by_seed.difference(ours, theirs), "{:+.2f}")),
+        ],
+        f"Hypervolumes, {MEAN}",
+    )
+    text = (
+        "The hypervolume is the area between a front and the reference: gain in points times the share of the "
+        f"parameters of independent networks. {fronts.reference_told()} Every draw of random growth has weights and "
+        "orders of its own, so that the best of many draws is also the luckiest. "
+        f"{_verdict(ours, theirs)} {_best(found, sweep)}"
+    )
+    picks = fronts.picks()
+    chosen = Table(
+        ("seed", "δ", "of full growth's parameters [%]", "accuracy [%]", "less full growth's [points]"),
+        [
+            (
+                str(seed),
+                f"{pick.item.delta:g}",
+                f"{100 * pick.share:.1f}",
+                f"{100 * pick.accuracy:.1f}",
+                f"{100 * pick.change:+.2f}",
+            )
+            for seed, pick in picks.items()
+        ],
+        "The solution of best validation accuracy with at most half the parameters of full growth (δ 1)",
+    )
+    lost = {seed: 100 * pick.change for seed, pick in picks.items()}
+    half = (
+        f"Chosen by validation accuracy among solutions of at most half the parameters of full growth, it changes test "
+        f"accuracy by {tell(lost, '{:+.2f}')} points."
+        if lost
+        else "No solution has at most half the parameters of full growth."
+    )
+    return [
+        Section(
+            "Fronts",
+            text,
+            [table, _numbers(found, (*_independent(found), *sweep), "Grow coefficients")],
+            _picture(
+                found,
+                {"bind-and-grow": sweep, "random growth": random},
+                "Solutions of all seeds, and the fronts of them together",
+                fronts=fronts,
+            ),
+        ),
+        Section("Half the size", half, [chosen]),
+        _decided(found),
+    ]
+
+
+def _verdict(ours: BySeed, theirs: BySeed) -> str:
+    if by_seed.apart(ours, theirs):
+        return "Bind-and-grow's is larger; the intervals do not overlap."
+    if by_seed.apart(theirs, ours):
+        return "Random growth's is larger; the intervals do not overlap."
+    return "The intervals overlap, or there is one seed." if ours and theirs else ""
+
+
+def _best(found: Measured, sweep: Sequence[Item]) -> str:
+    """The coefficient of the largest mean gain, in words."""
+    gains = {item: found.at(item, lambda s: 100 * s.gain) for item in sweep}
+    known = {item: values for item, values in gains.items() if values}
+    if not known:
+        return ""
+    best = max(known, key=lambda item: by_seed.mean(known[item]))
+    interval = by_seed.interval(known[best])
+    assert interval is not None
+    sure = " (the interval is above 0)" if interval.mean > interval.half_width else ""
+    return f"The mean gain is largest at δ {best.delta:g}: {tell(known[best], '{:+.2f}')} points{sure}."
+
+
+def _decided(found: Measured) -> Section:
+    """What was bound and grown, of the first seed."""
+    rows = [
+        (f"{item.delta:g}", task, bound or NOTHING, ", ".join(grown) or "none")
+        for item in found.plan.items("sweep")
+        for task, bound, grown in found.growths(item, 0)
+    ]
+    table = Table(
+        ("δ", "task", "bound to", "layers grown"), rows, "Decisions of the first seed", collapsed=True
+    )
+    return Section("What was bound and grown", "" if rows else "Nothing yet.", [table] if rows else ())
+
+
+def _picture(
+    found: Measured,
+    series: Mapping[str, Sequence[Item]],
+    title: str,
+    *,
+    fronts: Fronts | None = None,
+) -> list[Figure]:
+    """Solutions of all seeds by parameters and gain; means of the sweep are labelled; none where nothing is there."""
+    points = {
+        name: [
+            (100 * solution.share, 100 * solution.gain)
+            for item in items
+            for seed in range(found.plan.setting.seeds)
+            if (solution := found.solution(item, seed)) is not None
+        ]
+        for name, items in series.items()
+    }
+    points = {name: each for name, each in points.items() if each}
+    if not points:
+        return []
+    labels = []
+    for item in found.plan.items("sweep"):
+        x, y = found.at(item, lambda s: 100 * s.share), found.at(item, lambda s: 100 * s.gain)
+        if x:
+            labels.append((by_seed.mean(x), by_seed.mean(y), f"δ {item.delta:g}"))
+    told = "; ".join(f"{words_} {y:+.2f} points at {x:.0f} %" for x, y, words_ in labels)
+    return [
+        scatter(
+            points,
+            title=title,
+            x_title="parameters [% of independent networks]",
+            y_title="average gain [points]",
+            alt=f"{title}: average gain by parameters, in percent of independent networks. Means: {told}.",
+            caption="Each point is one run with one seed; labels stand at means over seeds. Above the dashed line "
+            "tasks gain from each other.",
+            fronts=None if fronts is None else fronts.lines(points),
+            labels=labels,
+            level=0.0,
+        )
+    ]
