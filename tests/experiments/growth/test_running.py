@@ -10,6 +10,7 @@ from stolon.experiments.growth.measured import Measured
 from stolon.experiments.growth.plans import Item, Unit
 from stolon.experiments.growth.running import results_of, run
 from stolon.experiments.growth.work import Work
+from stolon.experiments.units import begin
 from stolon.growth.sequence_run import run_sequence
 from stolon.growth.sequences import GrowSequence
 
@@ -142,7 +143,7 @@ def test_other_methods_that_were_stopped_go_on_from_their_checkpoint(four, tmp_p
     wanted = replace(plan("growth-figure4"), setting=replace(TINY, rcl_trials=1))
     unit = Unit(0, "rcl")
     events = running._unit(wanted, unit, tmp_path)
-    running._begin(wanted, results_of(tmp_path), "")
+    begin(results_of(tmp_path), wanted.name, wanted.recipe(), "")
     told = [next(events) for _ in range(3)]
     assert [record.kind for record in told] == ["trial", "epoch", "task"]
     events.close()
