@@ -21,7 +21,7 @@ from stolon.shell.terminal import console as make_console
 
 if TYPE_CHECKING:
     from stolon.experiments import Event
-    from stolon.experiments.growth import plans as grow_plans
+    from stolon.experiments.growth import plans as growth_plans
     from stolon.experiments.impress import plans as impress_plans
     from stolon.experiments.lasem import plans as lasem_plans
     from stolon.experiments.report_parts import Section
@@ -248,7 +248,7 @@ def _growth(wanted: Wanted, console: Console) -> int:
     for plan in opened:
         plans.open_stream(plan)
 
-    def run(plan: "grow_plans.Plan") -> None:
+    def run(plan: "growth_plans.Plan") -> None:
         count = sum(len(plan.items(unit.kind)) for unit in plan.units())
         console.print(f"{plan.stream}: {count} runs over {plan.setting.tasks} tasks", soft_wrap=True)
         for event in running.run(plan, wanted.out / plan.stream, command=command):
