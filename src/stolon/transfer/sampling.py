@@ -24,6 +24,7 @@ def e_step_interval(macs: Sequence[int], plan: Plan) -> int:
         plan: of all configurations, which an E-step computes forwards.
 
     Example:
+        >>> from stolon.transfer.configurations import Space
         >>> e_step_interval([100, 100], Plan(Space.every(2).choices))  # 2 and 4 nodes: 600 MACs against 3 x 200
         3
     """
