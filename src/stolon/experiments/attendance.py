@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import Executor
 from typing import Final
 
 POLL_S: Final = 0.2
@@ -24,3 +25,14 @@ def attend(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def processes(workers: int, threads: int = 1) -> Executor:
+    """So many worker processes of loky's, that attend; numbers depend on the threads of each."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    env = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))  # before workers import torch
+    made: Executor = ProcessPoolExecutor(
+        max_workers=workers, initializer=attend, initargs=(os.getpid(),), env=env
+    )  # type: ignore[no-untyped-call]
+    return made

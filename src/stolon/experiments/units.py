@@ -3,7 +3,6 @@
 What a unit is, and what it gives, is its plan's; here is what all such runners do.
 """
 
-import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from stolon import durable
 from stolon.errors import RecipeChangedError, StoreLockedError
-from stolon.experiments.attendance import POLL_S, attend
+from stolon.experiments.attendance import POLL_S, processes
 from stolon.experiments.results import Record, Results
 from stolon.experiments.trial import stamped
 from stolon.records import Json
@@ -109,12 +108,9 @@ def pooled(
         lost: told of a unit whose process ended with an error, or was killed.
         ready: of those that wait, beside those at work, the ones that can begin; all by default.
     """
-    from joblib.externals.loky import ProcessPoolExecutor
-
     offset = results.path.stat().st_size
     waiting, running = list(units), dict[Future[None], _U]()
-    env = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(THREADS))  # before workers import torch
-    pool: Any = ProcessPoolExecutor(max_workers=workers, initializer=attend, initargs=(os.getpid(),), env=env)  # type: ignore[no-untyped-call]
+    pool: Any = processes(workers, THREADS)
     try:
         while waiting or running:
             while len(running) < workers and waiting:

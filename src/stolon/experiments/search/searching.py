@@ -7,7 +7,6 @@ are; the same command goes on, and ends as if it had never stopped.
 """
 
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Final, final
 
 from stolon import durable
 from stolon.errors import SettingError, StoreError, TrialsFailedError
-from stolon.experiments.attendance import POLL_S, attend
+from stolon.experiments.attendance import POLL_S, processes
 from stolon.experiments.results import Record
 from stolon.experiments.search import search_report
 from stolon.experiments.search.plan import SearchPlan
@@ -113,13 +112,7 @@ def executor(workers: int) -> Executor:
     """Processes on this machine, or for 0 this one."""
     if workers == 0:
         return Here()
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    env = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # before the workers import torch
-    made: Executor = ProcessPoolExecutor(
-        max_workers=workers, initializer=attend, initargs=(os.getpid(),), env=env
-    )  # type: ignore[no-untyped-call]
-    return made
+    return processes(workers)
 
 
 @final
