@@ -11,6 +11,8 @@ keeps several copies of all activations in 64 bits.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,8 +21,11 @@ from stolon.errors import DataError
 Activations = Callable[[Tensor], Sequence[Tensor]]
 """Gives the activations [B, F] of inputs [B, ...] at each unit of a network."""
 
+Array = npt.NDArray[np.floating]
 SLICE = 2048
 """Features that are turned into 64-bit floats at once."""
+AT_ONCE = 125
+"""Inputs that a network computes at once."""
 
 
 def products(
@@ -43,10 +48,10 @@ def products(
     blocks = [x[start : start + size] for start in range(0, len(x), size)]
     found: list[Tensor] = []
     for i, block in enumerate(blocks):
-        held = activations(block)
+        held = _held(activations, block)
         found = found or [torch.zeros(len(x), len(x), dtype=torch.float64) for _ in held]
         for j in range(i, len(blocks)):
-            others = held if i == j else activations(blocks[j])
+            others = held if i == j else _held(activations, blocks[j])
             for total, one, other in zip(found, held, others, strict=True):
                 corner = total[i * size : (i + 1) * size, j * size : (j + 1) * size]
                 _add_products(corner, one, other, centred=centred)
@@ -60,25 +65,40 @@ def _add_products(total: Tensor, one: Tensor, other: Tensor, *, centred: bool) -
 
     Rows are shifted by their first number, and the rest of their mean is taken off the products: one pass, no loss of
     digits where the mean is far from 0, and a row of equal numbers becomes zeros, exactly.
+
+    All in numpy: its product knows that X X^T is symmetric and computes half of it, and threads of torch in between
+    would wait for numpy's, and these for torch's (1.7 times as long on two cores).
     """
-    is_same = one is other
-    sums = [torch.zeros(len(a), dtype=torch.float64) for a in (one, other)]
+    rows = [a.detach().numpy() for a in ((one,) if one is other else (one, other))]
+    sums = [np.zeros(len(a)) for a in rows]
+    added = total.numpy()
     for start in range(0, one.shape[1], SLICE):
-        left = _slice(one, start, centred=centred)
-        right = left if is_same else _slice(other, start, centred=centred)
-        # numpy, not torch: it knows that X X^T is symmetric, and computes half of it
-        total += torch.from_numpy(left.numpy() @ right.numpy().T)
+        slices = [_slice(a, start, centred=centred) for a in rows]
+        added += slices[0] @ slices[-1].T
         if centred:
-            sums[0] += left.sum(1)
-            sums[1] += right.sum(1)
+            sums = [so_far + values.sum(1) for so_far, values in zip(sums, slices, strict=True)]
     if centred:
-        total.addr_(sums[0], sums[1], alpha=-1 / one.shape[1])
+        added -= np.outer(sums[0], sums[-1]) / one.shape[1]
 
 
-def _slice(a: Tensor, start: int, *, centred: bool) -> Tensor:
-    a = a.detach()
-    found = a[:, start : start + SLICE].to(torch.float64, copy=True, memory_format=torch.contiguous_format)
-    return found.sub_(a[:, :1]) if centred else found
+def _slice(a: Array, start: int, *, centred: bool) -> Array:
+    found: Array = a[:, start : start + SLICE].astype(np.float64)
+    if centred:
+        found -= a[:, :1]
+    return found
+
+
+def _held(activations: Activations, x: Tensor) -> Sequence[Tensor]:
+    """The activations of inputs, computed by some at a time: their maps between layers stay in the cache."""
+    if len(x) <= AT_ONCE:
+        return activations(x)
+    held: list[Tensor] = []
+    for start in range(0, len(x), AT_ONCE):
+        some = activations(x[start : start + AT_ONCE])
+        held = held or [a.new_empty(len(x), a.shape[1]) for a in some]
+        for place, a in zip(held, some, strict=True):
+            place[start : start + AT_ONCE] = a
+    return held
 
 
 def _block_size(activations: Activations, x: Tensor, memory: int) -> int:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
@@ -101,11 +102,12 @@ def find(measure: str) -> Measure:
 
 def _condensed(total: Tensor) -> Tensor:
     """1 - correlation (or cosine, of rows that are not centred) of all pairs i < j."""
-    length = total.diagonal().sqrt()
-    length = torch.where(length == 0, torch.inf, length)  # of an input without variance: correlation 0
-    n = len(total)
-    i, j = torch.triu_indices(n, n, 1)
-    return 1 - (total[i, j] / length[i] / length[j]).round(decimals=DECIMALS)
+    products = total.numpy()  # as in stolon.growth.products: no threads of torch in between
+    length = np.sqrt(products.diagonal())
+    length[length == 0] = np.inf  # of an input without variance: correlation 0
+    pairs = np.triu_indices(len(products), 1)
+    correlations = (products / length / length[:, None])[pairs]
+    return torch.from_numpy(1 - correlations.round(DECIMALS))
 
 
 def _ranked(total: Tensor) -> Tensor:
