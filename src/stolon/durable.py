@@ -74,12 +74,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def lock(folder: Path, remedy: str = "") -> filelock.BaseFileLock:
+def lock(folder: Path, remedy: str = "", *, doing: str = "writing to it") -> filelock.BaseFileLock:
     """Make a folder, and take its writer's lock (``LOCK``), which any thread may let go of.
 
     Args:
         folder: what only one process may write to.
         remedy: what else a person can do where the folder cannot be written to; ends the message.
+        doing: what another process that has the lock is doing, for the message.
 
     Raises:
         StoreLockedError: another process has it.
@@ -91,7 +92,7 @@ def lock(folder: Path, remedy: str = "") -> filelock.BaseFileLock:
         made.acquire(timeout=0)
     except filelock.Timeout:
         raise StoreLockedError(
-            f"{folder} is locked: another process is writing to it; wait for it to end, or stop it"
+            f"{folder} is locked: another process is {doing}; wait for it to end, or stop it"
         ) from None
     except OSError as error:
         raise StoreError(

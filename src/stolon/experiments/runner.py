@@ -5,8 +5,6 @@ drawn is what is stored. Closing the generator (Ctrl-C) stops the workers where 
 from its checkpoint when the same command runs again.
 """
 
-import os
-import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
@@ -14,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stolon import durable, learners, streams
-from stolon.errors import RecipeChangedError, StoreLockedError, TrialsFailedError
-from stolon.experiments.attendance import POLL_S, attend
+from stolon import learners, streams
+from stolon.errors import TrialsFailedError
+from stolon.experiments import units
+from stolon.experiments.attendance import POLL_S, processes
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec, check
 from stolon.experiments.results import Record
-from stolon.experiments.trial import Lab, MakeLearner, MakeStream, Trial, run_trial, stamped, trials
+from stolon.experiments.trial import Lab, MakeLearner, MakeStream, Trial, run_trial, trials
 from stolon.learner import Learner
 from stolon.tasks import Stream
 
@@ -80,43 +79,10 @@ def default_stream(spec: StreamSpec, seed: int) -> Stream:
 
 
 def _run(lab: Lab, command: str) -> Iterator[Event]:
-    from filelock import FileLock, Timeout
-
-    durable.make_folder(lab.folder)
-    lock = FileLock(lab.folder / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StoreLockedError(
-            f"{lab.folder}: another process runs an experiment there; wait for it, or choose another folder"
-        ) from None
-    try:
-        begin(lab, command)
+    experiment = lab.experiment
+    with units.alone_in(lab.folder):
+        units.begin(lab.results, experiment.name, experiment.recipe(), command, threads=experiment.threads)
         yield from _run_trials(lab)
-    finally:
-        lock.release()
-
-
-def begin(lab: Lab, command: str = "") -> None:
-    """Write down what the experiment is, or see that it is what was written down.
-
-    Raises:
-        RecipeChangedError: it is not; names the difference.
-    """
-    results = lab.results
-    recipe = lab.experiment.recipe()
-    written = [r for r in results.read() if r.kind == "experiment"] if results.path.exists() else []
-    if not written:
-        data = {"recipe": recipe, "command": command}
-        results.append(stamped(Record("experiment", lab.experiment.name, data=data), lab.experiment.threads))
-        return
-    old = written[0].data["recipe"]
-    for key in sorted({*old, *recipe}):
-        if old.get(key) != recipe.get(key):
-            raise RecipeChangedError(
-                f"{results.path} was begun with {key} = {old.get(key)!r}, found {recipe.get(key)!r}; use what "
-                "it was begun with, or another folder"
-            )
 
 
 def _run_trials(lab: Lab) -> Iterator[Event]:
@@ -193,15 +159,8 @@ class _Pool:
     def submit(self, trial: Trial) -> None:
         """Give a trial to a worker."""
         if self._executor is None:
-            from joblib.externals.loky import ProcessPoolExecutor
-
-            # Set before the workers import torch, which reads them once.
-            threads = str(self._lab.experiment.threads)
-            env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-            workers = self._lab.experiment.workers
-            self._executor = ProcessPoolExecutor(
-                max_workers=workers, initializer=attend, initargs=(os.getpid(),), env=env
-            )  # type: ignore[no-untyped-call]
+            experiment = self._lab.experiment
+            self._executor = processes(experiment.workers, experiment.threads)
         self.running[self._executor.submit(_work, trial, self._lab)] = trial
 
     def settle(self) -> list[Trial]:
@@ -243,14 +202,5 @@ def _work(trial: Trial, lab: Lab) -> None:
 
 
 def _failed(trial: Trial, lab: Lab, error: BaseException) -> Record:
-    learner, stream, seed = trial.labels
-    data = {
-        "error": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error))[-4000:],
-    }
-    record = stamped(
-        Record("failed", lab.experiment.name, learner, stream, seed, data), lab.experiment.threads
-    )
-    lab.results.append(record)
-    return record
+    about = Record("failed", lab.experiment.name, *trial.labels)
+    return units.failed(lab.results, about, error, threads=lab.experiment.threads)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stolon import durable
-from stolon.errors import RecipeChangedError, StoreLockedError
+from stolon.errors import RecipeChangedError
 from stolon.experiments.attendance import POLL_S, processes
 from stolon.experiments.results import Record, Results
 from stolon.experiments.trial import stamped
@@ -30,24 +30,24 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         StoreLockedError: another process runs an experiment there.
     """
-    from filelock import FileLock, Timeout
-
-    durable.make_folder(folder)
-    lock = FileLock(folder / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StoreLockedError(
-            f"{folder}: another process runs an experiment there; wait for it, or choose another folder"
-        ) from None
+    lock = durable.lock(folder, doing="running an experiment there")
     try:
         yield
     finally:
         lock.release()
 
 
-def begin(results: Results, name: str, recipe: Mapping[str, Json], command: str) -> None:
+def begin(
+    results: Results, name: str, recipe: Mapping[str, Json], command: str, *, threads: int = THREADS
+) -> None:
     """Write down what the experiment is, or see that it is what was written down.
+
+    Args:
+        results: where.
+        name: of the experiment.
+        recipe: all that its numbers depend on.
+        command: what was typed.
+        threads: of each worker.
 
     Raises:
         RecipeChangedError: it is another.
@@ -56,7 +56,7 @@ def begin(results: Results, name: str, recipe: Mapping[str, Json], command: str)
     written = [record for record in records if record.kind == "experiment"]
     if not written:
         data = {"recipe": dict(recipe), "command": command}
-        results.append(stamped(Record("experiment", name, data=data), THREADS))
+        results.append(stamped(Record("experiment", name, data=data), threads))
         return
     old = written[0].data["recipe"]
     for key in sorted({*old, *recipe}):
@@ -73,20 +73,21 @@ def added(results: Results, record: Record) -> Record:
     return record
 
 
-def failed(results: Results, about: Record, error: BaseException) -> Record:
+def failed(results: Results, about: Record, error: BaseException, *, threads: int = THREADS) -> Record:
     """Write down that something failed, and why.
 
     Args:
         results: where.
         about: whose learner, stream and seed the record takes.
         error: what came.
+        threads: of each worker.
     """
     data: dict[str, Any] = {
         "error": type(error).__name__,
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error))[-4000:],
     }
-    return added(results, stamped(replace(about, kind="failed", data=data, where=()), THREADS))
+    return added(results, stamped(replace(about, kind="failed", data=data, where=()), threads))
 
 
 def pooled(

@@ -120,7 +120,7 @@ def test_other_settings_are_refused_and_nothing_changes(whole):
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
-    with filelock.FileLock(tmp_path / "lock"), pytest.raises(StoreLockedError, match="another process"):
+    with filelock.FileLock(tmp_path / "LOCK"), pytest.raises(StoreLockedError, match="another process"):
         next(run(plan(), tmp_path))
 
 

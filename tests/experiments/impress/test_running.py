@@ -120,7 +120,7 @@ def test_closing_stops_the_processes(tmp_path):
     size = (tmp_path / "results.jsonl").stat().st_size
     time.sleep(1.0)
     assert (tmp_path / "results.jsonl").stat().st_size == size
-    with filelock.FileLock(tmp_path / "lock", timeout=0):
+    with filelock.FileLock(tmp_path / "LOCK", timeout=0):
         pass
 
 
@@ -133,7 +133,7 @@ def test_other_settings_in_the_same_folder_are_refused(whole):
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
-    with filelock.FileLock(tmp_path / "lock"), pytest.raises(StoreLockedError, match="another process"):
+    with filelock.FileLock(tmp_path / "LOCK"), pytest.raises(StoreLockedError, match="another process"):
         next(run(plan(), tmp_path))
 
 
