@@ -128,7 +128,7 @@ def test_a_table_on_selective_transfer_is_run_told_and_reported(run, tmp_path):
 def test_tables_on_selective_transfer_hand_all_options_on(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(plans, "plans", lambda wanted: asked.append(wanted) or ())
-    monkeypatch.setattr(lasem_report, "publish", lambda runs, folder: folder / "report.html")
+    monkeypatch.setattr(lasem_report, "publish", lambda runs, folder, command: folder / "report.html")
     options = {
         "scale": "half", "stream": ["cifar10-stl", "digits-mixed"], "root": "data", "seeds": 3, "workers": 4,
         "transfer": ["deconvolution"], "lasem": ["exact"], "tasks": 7, "epochs": 5, "learning_rate": 0.1, "fixed": "2",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import rich.table
 from rich.console import Console
@@ -27,6 +27,31 @@ if TYPE_CHECKING:
     from stolon.experiments.report_parts import Section
 
 _P = TypeVar("_P")  # a plan of some paper's table
+
+
+class _Planned(Protocol):
+    @property
+    def stream(self) -> str: ...
+
+
+class _Run(Protocol):
+    """A plan that was run."""
+
+    @property
+    def plan(self) -> _Planned: ...
+
+    def figure(self) -> "Section": ...
+
+
+_R_contra = TypeVar("_R_contra", bound=_Run, contravariant=True)
+
+
+class _Report(Protocol[_R_contra]):
+    """A module that tells of one paper's runs."""
+
+    def keep(self, runs: Sequence[_R_contra], path: Path, command: str) -> None: ...
+
+    def publish(self, runs: Sequence[_R_contra], folder: Path, command: str) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -184,10 +209,7 @@ def _lasem(wanted: Wanted, console: Console) -> int:
             report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
             for plan, data in opened
         ]
-        for each in runs:
-            _print_section(each.plan.stream, each.table(), console)
-        report.keep(runs, wanted.out / f"{wanted.table}.json", command)
-        return report.publish(runs, wanted.out)
+        return _tell(runs, report, wanted, command, console)
 
     return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
 
@@ -222,10 +244,7 @@ def _impress(wanted: Wanted, console: Console) -> int:
             report.Run.of(plan, stream[0], running.results_of(wanted.out / plan.stream).read())
             for plan, stream in opened
         ]
-        for each in runs:
-            _print_section(each.plan.stream, each.figure(), console)
-        report.keep(runs, wanted.out / f"{wanted.table}.json", command)
-        return report.publish(runs, wanted.out, command)
+        return _tell(runs, report, wanted, command, console)
 
     return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
 
@@ -257,10 +276,7 @@ def _growth(wanted: Wanted, console: Console) -> int:
 
     def tell() -> Path:
         runs = [report.Run(plan, running.results_of(wanted.out / plan.stream).read()) for plan in opened]
-        for each in runs:
-            _print_section(each.plan.stream, each.figure(), console)
-        report.keep(runs, wanted.out / f"{wanted.table}.json", command)
-        return report.publish(runs, wanted.out, command)
+        return _tell(runs, report, wanted, command, console)
 
     return _run_and_tell(opened, run, tell, command, console)
 
@@ -287,6 +303,20 @@ def _run_and_tell(
     if failures:
         raise TrialsFailedError("\n".join(map(str, failures)))
     return exit_codes.OK
+
+
+def _tell(
+    runs: Sequence[_R_contra],
+    report: _Report[_R_contra],
+    wanted: Wanted,
+    command: str,
+    console: Console,
+) -> Path:
+    """Show what was found, keep it, publish it; the report's path."""
+    for run in runs:
+        _print_section(run.plan.stream, run.figure(), console)
+    report.keep(runs, wanted.out / f"{wanted.table}.json", command)
+    return report.publish(runs, wanted.out, command)
 
 
 def _print_section(stream: str, section: "Section", console: Console) -> None:

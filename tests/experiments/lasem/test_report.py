@@ -26,12 +26,12 @@ def wanted(table="lasem-table3", **options):
 def run(tmp_path_factory):
     (plan,) = plans(wanted())
     folder = tmp_path_factory.mktemp("run")
-    list(run_experiment(plan.experiment, folder, command="stolon reproduce <b>"))
+    list(run_experiment(plan.experiment, folder))
     return Run(plan, Data.of(open_stream(plan)), Results(folder / "results.jsonl").read())
 
 
 def test_a_run_becomes_a_page_with_table_settings_and_choices(run, tmp_path):
-    page = publish([run], tmp_path)
+    page = publish([run], tmp_path, "stolon reproduce <b>")
     text = page.read_text()
     for words in ("Table 3: brute force", "How it was run", "LASEM HPS: which layers are shared"):
         assert words in text

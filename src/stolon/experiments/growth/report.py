@@ -1,13 +1,11 @@
 """The report of an experiment on growth: the figure with its numbers, how it was run, where it comes from."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stolon import durable
-from stolon.experiments import report
+from stolon.experiments import reproduced
 from stolon.experiments.growth.fronts import Fronts
 from stolon.experiments.growth.measured import Measured
 from stolon.experiments.growth.plans import Plan
@@ -41,20 +39,14 @@ def publish(runs: Sequence[Run], folder: Path, command: str = "") -> Path:
     Raises:
         StoreError: the reports could not be written.
     """
-    title = f"{runs[0].plan.wanted.figure}, {runs[0].plan.wanted.scale} scale"
-    each = [Section(run.plan.stream, sections=sections(run, command)) for run in runs]
-    page, _ = report.publish(folder, title, each if len(each) > 1 else each[0].sections)
-    return page
+    wanted = runs[0].plan.wanted
+    told = [(run.plan.stream, sections(run, command)) for run in runs]
+    return reproduced.publish(folder, f"{wanted.figure}, {wanted.scale} scale", told)
 
 
 def sections(run: Run, command: str = "") -> list[Section]:
     """The figure, how it was run, where it comes from."""
-    begun = [
-        replace(record, data={**record.data, "command": command})  # another figure may have begun the folder
-        for record in run.records
-        if record.kind in ("experiment", "trial")
-    ]
-    return [run.figure(), settings(run), report.provenance(begun)]
+    return [run.figure(), settings(run), reproduced.origin(run.records, command)]
 
 
 def settings(run: Run) -> Section:
@@ -105,11 +97,7 @@ def compact(run: Run) -> dict[str, Any]:
         "seeds": plan.setting.seeds,
         "done": found.done(),
         "text": [part.text for part in (parts, *parts.sections)],
-        "tables": [
-            {"caption": t.caption, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
-            for part in parts.sections
-            for t in part.tables
-        ],
+        "tables": reproduced.kept_tables(parts.sections),
         "results": [
             {
                 "label": item.label,
@@ -142,8 +130,7 @@ def compact(run: Run) -> dict[str, Any]:
 
 def keep(runs: Sequence[Run], path: Path, command: str) -> None:
     """Write the compact results as JSON, durably."""
-    value = {"command": command, "runs": {run.plan.stream: compact(run) for run in runs}}
-    durable.write(path, (json.dumps(value) + "\n").encode())
+    reproduced.keep(path, command, {run.plan.stream: compact(run) for run in runs})
 
 
 def line(record: Record) -> str | None:

@@ -13,9 +13,10 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, cast, final
 
 from stolon import streams
-from stolon.errors import DataMissingError, SettingError
+from stolon.errors import SettingError
 from stolon.experiments.data_folder import datasets_of
 from stolon.experiments.impress.settings import SCALES, STREAMS, WEIGHTS, WRONG, Setting
+from stolon.experiments.reproduced import opened
 from stolon.masks.popup import MaskRule
 from stolon.settings import one_of, whole
 from stolon.tasks import Stream
@@ -335,11 +336,7 @@ def open_stream(plan: Plan) -> Stream:
         DataMissingError: the data are not there; says which streams there are besides.
         DataError: the data are not what they should be.
     """
-    try:
-        return plan.make_stream(plan.setting.backbone(0))
-    except DataMissingError as error:
-        others = ", ".join(name for name in STREAMS if name != plan.stream)
-        raise DataMissingError(f"{error}; or take --stream from {others}") from error
+    return opened(lambda: plan.make_stream(plan.setting.backbone(0)), plan.stream, STREAMS)
 
 
 def _plan(wanted: Wanted, stream: str) -> Plan:

@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import Final, cast, final
 
 from stolon import streams
-from stolon.errors import DataMissingError, SettingError
+from stolon.errors import SettingError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
 from stolon.experiments.data_folder import datasets_of
 from stolon.experiments.lasem.methods import METHODS, Method, Table, Wanted
 from stolon.experiments.lasem.paper import SEEDS
 from stolon.experiments.lasem.streams import STREAMS, Setting, deep, options, scaled
+from stolon.experiments.reproduced import opened
 from stolon.tasks import Stream
 
 TABLES: Final = cast("tuple[Table, ...]", tuple(METHODS))
@@ -77,14 +78,12 @@ def open_stream(plan: Plan) -> Stream:
         DataMissingError: the data are not there; says which streams there are besides.
         DataError: the data are not what they should be.
     """
-    spec = plan.experiment.streams[0]
-    try:
-        return streams.make(spec.name, root=spec.root, seed=plan.experiment.seeds[0], **spec.options)[
-            : spec.tasks
-        ]
-    except DataMissingError as error:
-        others = ", ".join(name for name in STREAMS if name != plan.stream)
-        raise DataMissingError(f"{error}; or take --stream from {others}") from error
+    spec, seed = plan.experiment.streams[0], plan.experiment.seeds[0]
+
+    def make() -> Stream:
+        return streams.make(spec.name, root=spec.root, seed=seed, **spec.options)[: spec.tasks]
+
+    return opened(make, plan.stream, STREAMS)
 
 
 def _plan(wanted: Wanted, stream: str) -> Plan:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stolon import durable
-from stolon.experiments import report
+from stolon.experiments import reproduced
 from stolon.experiments.lasem import choices
 from stolon.experiments.lasem.measured import Measured
 from stolon.experiments.lasem.methods import VARIANTS
@@ -61,25 +60,23 @@ class Run:
     data: Data
     records: Sequence[Record]
 
-    def table(self) -> Section:
+    def figure(self) -> Section:
         """The paper's table."""
         return table(Measured(self.plan, self.records))
 
 
-def publish(runs: Sequence[Run], folder: Path) -> Path:
-    """Write ``report.html`` and ``report.md``; the path of the former.
+def publish(runs: Sequence[Run], folder: Path, command: str = "") -> Path:
+    """Write ``report.html`` and ``report.md``, which tell the command; the path of the former.
 
     Raises:
         StoreError: the reports could not be written.
     """
-    title = f"{runs[0].plan.wanted.table}, {runs[0].plan.wanted.scale} scale"
-    each = [Section(run.plan.stream, sections=sections(run)) for run in runs]
-    parts = each if len(each) > 1 else each[0].sections
-    page, _ = report.publish(folder, title, parts)
-    return page
+    wanted = runs[0].plan.wanted
+    told = [(run.plan.stream, sections(run, command)) for run in runs]
+    return reproduced.publish(folder, f"{wanted.table}, {wanted.scale} scale", told)
 
 
-def sections(run: Run) -> list[Section]:
+def sections(run: Run, command: str = "") -> list[Section]:
     """The table, how it was run, each method's choices, where it comes from."""
     measured = Measured(run.plan, run.records)
     found = []
@@ -89,7 +86,7 @@ def sections(run: Run) -> list[Section]:
         if chosen is not None:
             found.append(chosen)
     explained = [Section("What was chosen", sections=found)] if found else []
-    return [run.table(), _settings(run), *explained, report.provenance(run.records)]
+    return [run.figure(), _settings(run), *explained, reproduced.origin(run.records, command)]
 
 
 def compact(run: Run) -> dict[str, Any]:
@@ -103,16 +100,13 @@ def compact(run: Run) -> dict[str, Any]:
         for r in run.records
         if r.kind == "task"
     ]
-    section = run.table()
+    section = run.figure()
     return {
         "experiment": run.plan.experiment.to_json(),
         "data": {"tasks": run.data.tasks, "samples": run.data.samples, "classes": run.data.classes},
         "done": [list(r.trial) for r in run.records if r.kind == "done"],
         "text": section.text,
-        "tables": [
-            {"caption": t.caption, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
-            for t in section.tables
-        ],
+        "tables": reproduced.kept_tables([section]),
         "tasks": tasks,
         "choices": _choices(run),
     }
@@ -120,10 +114,7 @@ def compact(run: Run) -> dict[str, Any]:
 
 def keep(runs: Sequence[Run], path: Path, command: str) -> None:
     """Write the compact results as JSON, durably."""
-    import json
-
-    value = {"command": command, "runs": {run.plan.stream: compact(run) for run in runs}}
-    durable.write(path, (json.dumps(value, indent=1) + "\n").encode())
+    reproduced.keep(path, command, {run.plan.stream: compact(run) for run in runs})
 
 
 def _choices(run: Run) -> dict[str, dict[str, dict[str, str]]]:
