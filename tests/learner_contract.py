@@ -233,6 +233,24 @@ class LearnerContract:
         list(learner.learn(second))
         assert learner.tasks == ("first", "second")
 
+    def test_a_task_can_be_forgotten_while_another_is_under_way(self, first, second, tmp_path):
+        learner = self.make()
+        list(learner.learn(first))
+        steps = learner.learn(second)
+        next(steps)
+        learner.forget("first")
+        assert learner.tasks == ()
+        assert learner.unfinished == "second"
+        learner.save(tmp_path)
+        again = self.make().load(tmp_path)
+        assert again.tasks == ()
+        for each in (learner, again):
+            list(each.learn(second))
+            assert each.tasks == ("second",)
+            x = second.test.batch(torch.arange(24))[0]
+            assert each.logits(x, "second").isfinite().all()
+        assert_same_state(learner, again)
+
     def test_an_unknown_task_is_named_in_the_refusal(self, first):
         learner = self.make()
         list(learner.learn(first))
