@@ -291,6 +291,16 @@ class Learner(ABC):
             raise DataError(f"task {task!r}: expected inputs [B, {shape}], found {list(x.shape)}")
 
     @final
+    def _check_alike(self, task: Task) -> None:
+        """For methods whose tasks share layers: refuse inputs of another shape than the other tasks'."""
+        shape = next((shape for name, shape in self._shapes.items() if name != task.name), task.shape)
+        if task.shape != shape:
+            raise DataError(
+                f"task {task.name!r}: expected inputs {shape} as in earlier tasks, found {task.shape}; "
+                "resize them: shared layers want one size"
+            )
+
+    @final
     def _admit(self, recipe: Mapping[str, records.Json]) -> None:
         """Refuse a learning that cannot begin or go on now."""
         self._require_whole()

@@ -154,12 +154,7 @@ class BindAndGrow(Learner):
         return self._joint, self._work
 
     def _check_task(self, task: Task) -> None:
-        shape = next((shape for name, shape in self._shapes.items() if name != task.name), task.shape)
-        if task.shape != shape:
-            raise DataError(
-                f"task {task.name!r}: expected inputs {shape} as in earlier tasks, found {task.shape}; "
-                "resize them: shared layers want one size"
-            )
+        self._check_alike(task)
         if self._joint is None or not self.tasks:
             return
         self._joint.check_head(task.name, len(task.classes))

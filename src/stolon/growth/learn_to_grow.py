@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from stolon import nets
-from stolon.errors import DataError, TaskUnknownError
+from stolon.errors import TaskUnknownError
 from stolon.growth import validation
 from stolon.growth.adapters import new_adapter
 from stolon.growth.layer_search import Mixture, Search
@@ -176,12 +176,7 @@ class LearnToGrow(Learner):
 
     def _begin(self, task: Task) -> tuple[Library, Work]:
         """Refuse what cannot be learned; then the library and the work, new or as far as they have come."""
-        shape = next((shape for name, shape in self._shapes.items() if name != task.name), task.shape)
-        if task.shape != shape:
-            raise DataError(
-                f"task {task.name!r}: expected inputs {shape} as in earlier tasks, found {task.shape}; "
-                "resize them: shared layers want one size"
-            )
+        self._check_alike(task)
         if self._library is None:
             self._library = Library(Structure(self._net, task.shape))
         elif self._library.nodes:

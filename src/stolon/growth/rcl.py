@@ -218,14 +218,8 @@ class Rcl(Learner):
 
     def _begin(self, task: Task) -> Work:
         """Refuse what cannot be learned; then the work, new or as far as it has come."""
-        inputs, wanted = task.train.shape, input_width(self._net)
-        shape = next((shape for name, shape in self._shapes.items() if name != task.name), inputs)
-        if inputs != shape:
-            raise DataError(
-                f"task {task.name!r}: expected inputs {shape} as in earlier tasks, found {inputs}; "
-                "resize them: shared units want one size"
-            )
-        count = _count(inputs)
+        self._check_alike(task)
+        wanted, count = input_width(self._net), _count(task.shape)
         if wanted not in {None, count}:
             raise DataError(f"task {task.name!r}: expected inputs of {wanted} numbers, found {count}")
         if self._generations:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stolon import nets
-from stolon.errors import DataError, RecipeChangedError, SettingError
+from stolon.errors import RecipeChangedError, SettingError
 from stolon.learner import Learner
 from stolon.nets.stages import split
 from stolon.outcomes import Epoch, Size
@@ -175,7 +175,7 @@ class TransferLearner(Learner):
 
     def _begin(self, task: Task, seed: int) -> tuple[Network, Work]:
         """Structure, shared tensors and the task's own parts, new or as far as they have come."""
-        self._check_shape(task)
+        self._check_alike(task)
         if self._network is None:
             self._network = Network(self._net, task.shape, self.config.mechanism(), self.config.parts)
             self._shared = in_order(self._network.begin_shared(seed))
@@ -241,14 +241,6 @@ class TransferLearner(Learner):
             configuration = work.fit.strategy.configuration
             work.parts.statistics = statistics.measured(
                 network, self._shared, work.parts, configuration, task.train
-            )
-
-    def _check_shape(self, task: Task) -> None:
-        known = next((shape for name, shape in self._shapes.items() if name != task.name), task.shape)
-        if task.shape != known:
-            raise DataError(
-                f"task {task.name!r}: expected inputs {known} as in earlier tasks, found {task.shape}; "
-                "resize them: shared layers want one size"
             )
 
     # Saving
