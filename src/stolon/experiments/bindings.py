@@ -55,18 +55,25 @@ def routes(found: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]
 
 def section(group: Group) -> Section | None:
     """A learner's joint network, drawn and explained; None where it has none."""
-    told = [(outcome, growths(outcome)) for outcome in group.drawn]
-    told = [(outcome, found) for outcome, found in told if found]
-    if not told:
-        return None
-    outcome, found = told[0]
+    told = [(outcome.seed, found) for outcome in group.drawn if (found := growths(outcome))]
+    return explained(group.learner, told) if told else None
+
+
+def explained(learner: str, told: Sequence[tuple[int, Mapping[str, Mapping[str, Any]]]]) -> Section:
+    """The joint network of the first of several seeds, drawn and explained, and what all have in common.
+
+    Args:
+        learner: what it is called.
+        told: seeds, and for each task in order what was decided (as :func:`growths` gives it); at least one.
+    """
+    seed, found = told[0]
     every = [said for _, of_one in told for said in of_one.values() if said["bound"] is not None]
     seeds = "one seed" if len(told) == 1 else f"{len(told)} seeds"
     return Section(
-        f"{group.learner}: the joint network",
+        f"{learner}: the joint network",
         _words(every, seeds),
-        [_decisions(outcome.seed, found), *_conflicts(outcome.seed, found)],
-        _picture(group.learner, outcome.seed, found),
+        [_decisions(seed, found), *_conflicts(seed, found)],
+        _picture(learner, seed, found),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from stolon.experiments.growth.plans import LEARNERS, Plan, Wanted
 from stolon.experiments.growth.settings import STREAMS
 from stolon.experiments.results import Record
+from stolon.growth.explanation import Growth
 
 TINY = replace(
     STREAMS["digits-split"]["quick"],
@@ -20,6 +21,16 @@ TINY = replace(
     rcl_epochs=1,
 )
 NAMES = ("a", "b")
+
+
+LAYERS = ("1", "2")
+GROWTHS = [
+    Growth("a", None, "first task", None, LAYERS, LAYERS).to_json(),
+    Growth(
+        "b", "a", "least-conflict", 0.5, LAYERS, ("2",), {"a": (0.125, 0.375)}, {"a": 0.25}, (0.25, 0.75), 30,
+        "validation", (600, 400),
+    ).to_json(),
+]  # fmt: skip
 
 
 def plan(figure="growth-figure2", *, workers=0, **changes):
@@ -68,7 +79,7 @@ def made(plan, gain, share, *, leave_out=lambda item, seed: False):
             else:
                 data = {
                     "rows": [[0.8], [last, last]], "val": [last - 0.1] * 2, "parameters": int(1000 * share(item)),
-                    "growths": [["a", None, ["1", "2"]], ["b", "a", ["2"]]], "seconds": 4.0, "bytes": 1,
+                    "growths": GROWTHS, "seconds": 4.0, "bytes": 1,
                     "learned": 1 if item.delta == 1 else 2, "alone": {"random": 0, "as-released": 1}.get(item.kind, 2),
                 }  # fmt: skip
             found.append(Record("trial", *about, facts, versions={"torch": "2"}, hardware={"cores": 2}))

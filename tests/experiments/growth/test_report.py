@@ -84,7 +84,7 @@ def test_the_coefficient_of_the_largest_gain_is_told():
 
 def test_methods_stand_beside_each_other():
     run = run_of("growth-figure4")
-    (table,) = tables(run)
+    table, *_ = tables(run)
     assert [row[0] for row in table.rows] == [
         "independent networks", "bind-and-grow, δ 0.5", "bind-and-grow, bound layers at the full rate",
         "bind-and-grow, bound layers frozen", "bind-and-grow as released", "Learn-to-Grow", "RCL",
@@ -100,8 +100,19 @@ def test_methods_stand_beside_each_other():
     assert "one head for all tasks" in without.figure().sections[0].text
 
 
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_joint_network_is_drawn_and_explained_by_its_scores(figure):
+    network = run_of(figure).figure().sections[-1]
+    assert network.title == "bind-and-grow, δ 0.5: the joint network"
+    decisions, conflicts = network.tables
+    assert lines(decisions)["2  b"]["bound to"] == "a"
+    assert lines(decisions)["2  b"]["layers of its own"] == "2"
+    assert list(lines(conflicts)["b"].values())[1:] == ["a (bound)", "0.250", "0.125", "0.375"]
+    assert "a 2, b 1" in network.figures[0].alt
+
+
 def test_random_growth_is_compared_draw_by_draw():
-    _, spread, compared = tables(run_of("growth-figure2"))
+    _, spread, compared, *_ = tables(run_of("growth-figure2"))
     assert lines(spread)["highest"]["gain [points]"].startswith("-9.50")
     assert lines(spread)["mean"]["of independent [%]"] == "70.0"
     row = lines(compared)["bind-and-grow, δ 0.5"]

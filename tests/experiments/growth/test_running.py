@@ -74,7 +74,7 @@ def test_draws_of_random_growth_differ(whole):
     first, second = (r.data for r in records(folder) if r.kind == "done" and r.learner.startswith("random"))
     assert first["rows"] != second["rows"]
     assert [len(row) for row in first["rows"]] == [1, 2, 3]
-    assert all(bound is not None for _, bound, _ in first["growths"][1:])
+    assert all(growth["bound"] is not None for growth in first["growths"][1:])
 
 
 @pytest.mark.parametrize("stop", [3, 8])

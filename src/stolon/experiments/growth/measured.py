@@ -8,6 +8,7 @@ from typing import Any, final
 from stolon.experiments.by_seed import BySeed
 from stolon.experiments.growth.plans import LEARNERS, Item, Plan
 from stolon.experiments.results import Record
+from stolon.growth.explanation import Growth
 from stolon.measure import AccuracyMatrix
 
 
@@ -148,9 +149,9 @@ class Measured:
         found = {seed: self._done.get((item.label, seed)) for seed in range(self.plan.setting.seeds)}
         return {seed: float(data[name]) for seed, data in found.items() if data is not None}
 
-    def growths(self, item: Item, seed: int) -> list[tuple[str, str | None, list[str]]]:
-        """Of each task whom it was bound to and which layers it grew; nothing for what does not bind."""
-        return [tuple(growth) for growth in self._done.get((item.label, seed), {}).get("growths", [])]
+    def growths(self, item: Item, seed: int) -> list[Growth]:
+        """What was decided for each task, in order; nothing for what does not bind."""
+        return [Growth.of_json(said) for said in self._done.get((item.label, seed), {}).get("growths", [])]
 
     def worked(self) -> float:
         """Seconds that all items took."""

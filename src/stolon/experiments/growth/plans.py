@@ -67,6 +67,8 @@ SPECS: Final[Mapping[Figure, Spec]] = MappingProxyType(
         "growth-pareto": Spec("Gain and size: Pareto fronts and hypervolumes", ("sweep", "random")),
     }
 )
+RECORDS: Final = 2
+"""Of what form they are: another form is begun in another folder."""
 FIGURES: Final = cast("tuple[Figure, ...]", tuple(SPECS))
 
 
@@ -218,7 +220,7 @@ class Plan:
         """What the items depend on, as JSON values: not how many coefficients, draws and seeds there are."""
         left_out = ("deltas", "draws", "seeds", "pool", "cache_bytes")
         setting = {k: v for k, v in dataclasses.asdict(self.setting).items() if k not in left_out}
-        found: dict[str, Any] = json.loads(json.dumps({"stream": self.stream, **setting}))
+        found: dict[str, Any] = json.loads(json.dumps({"stream": self.stream, "records": RECORDS, **setting}))
         return found
 
     def make_stream(self, seed: int) -> Stream:

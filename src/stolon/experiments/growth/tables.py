@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from stolon.experiments import by_seed
+from stolon.experiments import bindings, by_seed
 from stolon.experiments.by_seed import NOTHING, BySeed
 from stolon.experiments.drawing import Figure
 from stolon.experiments.growth.fronts import Fronts
@@ -11,6 +11,7 @@ from stolon.experiments.growth.measured import Measured, Solution
 from stolon.experiments.growth.plans import Item, Kind
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.scatter import scatter
+from stolon.growth.config import DELTA
 
 COLUMNS: Final = (
     "accuracy [%]",
@@ -49,7 +50,7 @@ def figure(found: Measured) -> Section:
     }[found.plan.wanted.figure]
     done, of = found.done()
     text = f"{of - done} of {of} results are not there yet." if done < of else ""
-    return Section(found.plan.spec.title, text, sections=made(found))
+    return Section(found.plan.spec.title, text, sections=[*made(found), *_network(found)])
 
 
 def words(item: Item) -> str:
@@ -265,14 +266,23 @@ def _best(found: Measured, sweep: Sequence[Item]) -> str:
 def _decided(found: Measured) -> Section:
     """What was bound and grown, of the first seed."""
     rows = [
-        (f"{item.delta:g}", task, bound or NOTHING, ", ".join(grown) or "none")
+        (f"{item.delta:g}", growth.task, growth.bound or NOTHING, ", ".join(growth.grown) or "none")
         for item in found.plan.items("sweep")
-        for task, bound, grown in found.growths(item, 0)
+        for growth in found.growths(item, 0)
     ]
     table = Table(
         ("δ", "task", "bound to", "layers grown"), rows, "Decisions of the first seed", collapsed=True
     )
     return Section("What was bound and grown", "" if rows else "Nothing yet.", [table] if rows else ())
+
+
+def _network(found: Measured) -> list[Section]:
+    """The joint network of the default coefficient, or of the middle one, drawn and explained by its scores."""
+    sweep = found.plan.items("sweep")
+    item = next((item for item in sweep if item.delta == DELTA), sweep[len(sweep) // 2])
+    each = [(seed, found.growths(item, seed)) for seed in range(found.plan.setting.seeds)]
+    told = [(seed, {growth.task: growth.to_json() for growth in growths}) for seed, growths in each if growths]
+    return [bindings.explained(words(item), told)] if told else []
 
 
 def _picture(

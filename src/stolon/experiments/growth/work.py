@@ -25,7 +25,6 @@ from stolon.experiments.trial import Lab, Trial, run_trial
 from stolon.growth.bind_and_grow import BindAndGrow
 from stolon.growth.cache import GrowthCache
 from stolon.growth.config import DELTA
-from stolon.growth.explanation import Growth
 from stolon.growth.independent import key
 from stolon.growth.sequence_run import learn_sequence, run_sequence, train_alone
 from stolon.growth.sequences import GrowSequence, Outcome
@@ -118,7 +117,7 @@ class Work:
             "val": [whole.val[name] for name in names],
             "parameters": whole.parameters,
             "bytes": whole.bytes,
-            "growths": _told(whole.growths),
+            "growths": [growth.to_json() for growth in whole.growths],
             "seconds": whole.seconds,
             "learned": len(whole.learned),
             "alone": 1 if is_bare else len(names),
@@ -149,7 +148,7 @@ class Work:
             "val": [_accuracy(whole, task, task.val) for task in self._tasks],
             "parameters": whole.joint.parameters(),
             "bytes": whole.size().bytes,
-            "growths": _told([whole.growth(name) for name in names]),
+            "growths": [whole.growth(name).to_json() for name in names],
             "seconds": seconds,
             "alone": 0,
         }
@@ -188,11 +187,6 @@ def _accuracy(learner: BindAndGrow, task: Task, split: Split) -> float:
 
 def _tested(learner: BindAndGrow, tasks: Sequence[Task]) -> list[float]:
     return [_accuracy(learner, task, task.test) for task in tasks]
-
-
-def _told(growths: Sequence[Growth]) -> list[Any]:
-    """Of each task whom it is bound to and which layers it grew."""
-    return [[growth.task, growth.bound, list(growth.grown)] for growth in growths]
 
 
 def _parameters(net: str, task: Task) -> int:
