@@ -107,6 +107,21 @@ def _rated(parameters: Sequence[Any], rate: float) -> Any:  # noqa: ANN401 - tor
     ]
 
 
+def mini_batches(order: Tensor, size: int) -> list[Tensor]:
+    """An order of samples, so many at a time; one that is left over at the end joins those before it.
+
+    Normalisation by mini-batches cannot take a single sample, which has no variance.
+
+    Example:
+        >>> [len(batch) for batch in mini_batches(torch.arange(7), 3)]
+        [3, 4]
+    """
+    batches = list(order.split(size))
+    if size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
 def train_epoch(
     network: nn.Module,
     optimizer: Optimizer,
@@ -122,7 +137,7 @@ def train_epoch(
     order = permutation(len(split), seed, "order", task, epoch)
     total = torch.zeros(())
     with seeded(seed, "dropout", task, epoch):
-        for indices in order.split(batch_size):
+        for indices in mini_batches(order, batch_size):
             x, y = split.batch(indices)
             loss = cross_entropy(network(to_float(x)), y)
             optimizer.zero_grad()

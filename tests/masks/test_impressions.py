@@ -297,6 +297,25 @@ def test_coefficients_follow_a_drift_and_nothing_else_changes():
     )
 
 
+def test_a_last_layers_own_mask_stays_while_coefficients_follow_a_drift():
+    stream = tasks(4)
+    learner = learned(make("mlp-256", hybrid=True, basis="mixed", impressions=12, masks_per_task=4), *stream)
+    now, before = drifted(stream[3], 2), learner.knowledge("3")
+    was = accuracy(learner, now)
+    list(learner.follow("3", now))
+    after = learner.knowledge("3")
+    assert not torch.equal(before.alpha, after.alpha)
+    assert after.last is before.last
+    assert accuracy(learner, now) > was
+
+
+def test_a_task_under_way_has_no_coefficients_yet():
+    learner = learned(make(impressions=1), *tasks(1))
+    next(learner.learn(toy_task("1", 1)))
+    with pytest.raises(TaskUnknownError, match="being learned"):
+        learner.coefficients("1")
+
+
 def test_a_task_of_the_basis_cannot_follow():
     learner = learned(make(), *tasks(4))
     with pytest.raises(TaskError, match="of the basis"):

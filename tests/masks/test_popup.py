@@ -99,8 +99,9 @@ def test_first_scores_are_uniform_as_torch_draws_weights():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_no_numbers_are_refused(bad):
+@pytest.mark.parametrize("rule", [MaskRule(), MaskRule(magnitude=False), MaskRule("nonnegative")])
+def test_scores_that_are_no_numbers_are_refused(rule, bad):
     scores = torch.randn(4, 4)
     scores[1, 2] = bad
     with pytest.raises(SettingError, match="finite"):
-        MaskRule().mask(scores)
+        rule.mask(scores)

@@ -29,7 +29,14 @@ from stolon.nets.stages import CONVOLUTIONS, Stage
 from stolon.outcomes import Epoch
 from stolon.randomness import generator, permutation, seeded
 from stolon.tasks import Task, to_float
-from stolon.training import Training, accuracy, load_optimizer, make_optimizer, optimizer_tensors
+from stolon.training import (
+    Training,
+    accuracy,
+    load_optimizer,
+    make_optimizer,
+    mini_batches,
+    optimizer_tensors,
+)
 
 BETAS: Final = (0.5, 0.999)
 WEIGHT_DECAY: Final = 1e-3
@@ -226,7 +233,7 @@ class Search:
         order = parts.train[permutation(len(parts.train), seed, "search order", task, epoch)]
         total = torch.zeros(())
         with seeded(seed, "search dropout", task, epoch):
-            for step, indices in enumerate(order.split(self._training.batch_size)):
+            for step, indices in enumerate(mini_batches(order, self._training.batch_size)):
                 g = generator(seed, "architecture", task, epoch, step)
                 drawn = torch.randperm(len(parts.indices), generator=g)[: len(indices)]
                 self._step_logits(*parts.held.batch(parts.indices[drawn]))

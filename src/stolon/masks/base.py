@@ -42,6 +42,7 @@ class MaskConfig(MaskTraining):
     """Settings of all learners on a frozen random network, beside those of training.
 
     Attributes:
+        learning_rate: of scores, > 0; SupSup has 1e-4 on MNIST, with a thousand steps.
         outputs: of the network's last layer, >= 1: tasks may have fewer classes, not more; by default as many as the
             first task has. SupSup takes 100 for MNIST, so that most are superfluous.
         initialisation: how the network's weights are drawn; see :class:`~stolon.masks.frozen.FrozenNet`.

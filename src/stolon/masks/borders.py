@@ -51,7 +51,7 @@ from stolon.masks.popup import MaskRule, begin_scores, masked, scaled
 from stolon.randomness import permutation, seeded
 from stolon.settings import at_least, whole
 from stolon.tasks import Stream, to_float
-from stolon.training import EVALUATION_BATCH, load_optimizer, make_optimizer, optimizer_tensors
+from stolon.training import EVALUATION_BATCH, load_optimizer, make_optimizer, mini_batches, optimizer_tensors
 
 
 class Decision(NamedTuple):
@@ -373,7 +373,7 @@ def follow(learner: Borderless, stream: Stream, *, seed: int = 0, per: Per = "sa
         begins.append(learner.batches)
         for epoch in range(learner.training.epochs):
             order = permutation(len(task.train), seed, "order", task.name, epoch)
-            for indices in order.split(learner.training.batch_size):
+            for indices in mini_batches(order, learner.training.batch_size):
                 learner.observe(*task.train.batch(indices))
     accuracies = []
     for task in stream:

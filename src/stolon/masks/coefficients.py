@@ -20,7 +20,7 @@ from stolon.masks.popup import MaskRule, begin_scores, masked, scaled
 from stolon.outcomes import Epoch
 from stolon.randomness import permutation, seeded
 from stolon.tasks import Task, to_float
-from stolon.training import load_optimizer, make_optimizer, optimizer_tensors
+from stolon.training import load_optimizer, make_optimizer, mini_batches, optimizer_tensors
 
 
 @final
@@ -37,6 +37,7 @@ class CoefficientFit:
         penalty: lambda of Eq. 2.
         start: coefficients [d, m] to begin with; by default 1 / m.
         hybrid: the rule of a mask that the last layer gets of its own (appendix A.5); None for none.
+        last: the last layer's weight where it stays as it is; None where it is a sum too, or gets a mask.
 
     Raises:
         DataError: the network cannot answer the task.
@@ -54,11 +55,12 @@ class CoefficientFit:
         penalty: float = 0.0,
         start: Tensor | None = None,
         hybrid: MaskRule | None = None,
+        last: Tensor | None = None,
     ) -> None:
         check_classes(frozen, task)
         self._frozen, self._masks, self._scales = frozen, masks, tuple(scales)
         self._task, self._seed, self._training = task, seed, training
-        self._penalty, self._hybrid = penalty, hybrid
+        self._penalty, self._hybrid, self._fixed = penalty, hybrid, last
         begun = torch.full((len(frozen.weights), masks.count), 1 / masks.count) if start is None else start
         self.alpha = begun.detach().float().clone().requires_grad_()
         self.scores: Tensor | None = None
@@ -91,6 +93,8 @@ class CoefficientFit:
         if self.scores is not None:
             assert self._hybrid is not None
             found[-1] = masked(self.scores, self._last, self._hybrid)
+        elif self._fixed is not None:
+            found[-1] = self._fixed
         return found
 
     @torch.no_grad()
@@ -106,7 +110,7 @@ class CoefficientFit:
         task, total = self._task, torch.zeros(())
         order = permutation(len(task.train), self._seed, "order", task.name, self._epoch)
         with seeded(self._seed, "dropout", task.name, self._epoch):
-            for indices in order.split(self._training.batch_size):
+            for indices in mini_batches(order, self._training.batch_size):
                 x, y = task.train.batch(indices)
                 loss = cross_entropy(
                     self._frozen(to_float(x), self.weights(), self.statistics, training=True), y

@@ -27,6 +27,7 @@ from stolon.training import (
     Training,
     load_optimizer,
     make_optimizer,
+    mini_batches,
     optimizer_tensors,
 )
 
@@ -181,7 +182,8 @@ class PopupFit:
         total = torch.zeros(())
         first = self.jobs[0]
         with seeded(first.seed, "dropout", first.task.name, self._epoch):
-            for indices in zip(*(order.split(self._training.batch_size) for order in orders), strict=True):
+            size = self._training.batch_size
+            for indices in zip(*(mini_batches(order, size) for order in orders), strict=True):
                 batches = [split.batch(chosen) for split, chosen in zip(splits, indices, strict=True)]
                 loss = self._loss(batches)
                 # the mean over samples of each job; jobs do not share a parameter, so their losses are summed

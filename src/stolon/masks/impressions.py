@@ -15,6 +15,7 @@ once it is whole.
 
 Differences from paper and released code: with ``scaled=True`` coefficients multiply masks of scaled weights, so
 that the coefficients (0, .., 1, .., 0) are a supermask there too; coefficients are kept, and used, in half precision;
+the network's weights are signed constants as in the code (paper, footnote 2: Kaiming normal, by name);
 normalisation's statistics, which the paper's storage leaves out, are each task's own and counted.
 """
 
@@ -131,9 +132,9 @@ class Impressions(MaskLearner):
         """A learned task's coefficients, float32 [d, m]; of one that the basis was made of, one 1 in each row.
 
         Raises:
-            TaskUnknownError: no such task.
+            TaskUnknownError: no such task, or it is being learned.
         """
-        self._require(task)
+        self._require_learned(task)
         kept = self._kept[task]
         if kept.mask < 0:
             return kept.alpha.float()
@@ -310,8 +311,10 @@ class Impressions(MaskLearner):
         self._kept[task.name] = self._kept_of(self._fit)
 
     def _coefficient_fit(
-        self, frozen: FrozenNet, task: Task, seed: int, start: Tensor | None = None
+        self, frozen: FrozenNet, task: Task, seed: int, kept: Kept | None = None
     ) -> CoefficientFit:
+        """Of a new task; or of one that is kept, from its coefficients on, what else it has staying as it is."""
+        is_hybrid = self.config.hybrid and kept is None
         return CoefficientFit(
             frozen,
             self._ready_masks(),
@@ -320,12 +323,12 @@ class Impressions(MaskLearner):
             seed=seed,
             training=self.config.alpha_training(),
             penalty=self.config.penalty,
-            start=start,
-            hybrid=self.config.mask_rule() if self.config.hybrid else None,
+            start=None if kept is None else kept.alpha,
+            hybrid=self.config.mask_rule() if is_hybrid else None,
+            last=None if kept is None or kept.last is None else kept.last.last_weight(frozen),
         )
 
-    def _kept_of(self, fit: CoefficientFit) -> Kept:
-        last = None
+    def _kept_of(self, fit: CoefficientFit, last: StoredMask | None = None) -> Kept:
         if fit.scores is not None:
             rule = self.config.mask_rule()
             last = StoredMask.of([rule.mask(fit.scores)], [rule.scale(fit.scores.shape)], {})
@@ -334,6 +337,8 @@ class Impressions(MaskLearner):
 
     def follow(self, name: str, data: Task, *, seed: int = 0) -> Iterator[Epoch]:
         """Let a task that was learned as coefficients follow a drift of its data: the coefficients go on training.
+
+        Nothing else of it changes but normalisation's statistics: with ``hybrid`` the last layer's mask stays.
 
         The task has the new coefficients once this has run to the end; until then the old ones.
 
@@ -352,10 +357,11 @@ class Impressions(MaskLearner):
             raise TaskError(f"task {name!r}: expected one learned as coefficients, found one of the basis")
         if data.classes != self.classes(name):
             raise TaskError(f"task {name!r}: expected its classes {self.classes(name)}, found {data.classes}")
-        fit = self._coefficient_fit(self.frozen, data, seed, self._kept[name].alpha)
-        fit.statistics = {key: value.clone() for key, value in self._kept[name].statistics.items()}
+        kept = self._kept[name]
+        fit = self._coefficient_fit(self.frozen, data, seed, kept)
+        fit.statistics = {key: value.clone() for key, value in kept.statistics.items()}
         yield from fit.run()
-        self._kept[name] = self._kept_of(fit)
+        self._kept[name] = self._kept_of(fit, kept.last)
         self._ready = None
 
     # Saving

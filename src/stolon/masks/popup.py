@@ -103,14 +103,14 @@ class MaskRule:
         """The mask as what a layer's weights are multiplied by, float32: a new tensor, or a row of the room's."""
         scores = scores.detach()
         ranking = torch.empty_like(scores) if room is None else room.rows()[row]
-        if self.rule == "nonnegative":
-            return ranking.copy_(scores).ge_(0)
-        if self.magnitude:
+        if self.magnitude and self.rule == "top":
             torch.abs(scores, out=ranking)
         else:
             ranking.copy_(scores)
         if not bool(ranking.sum().isfinite()):
             raise SettingError("scores: expected finite numbers, found others; lower the learning rate")
+        if self.rule == "nonnegative":
+            return ranking.ge_(0)
         near = math.nan if room is None else room.thresholds[row]
         found, kept = mark_top_(ranking, self.keep(scores.shape), near), ranking
         if room is not None:

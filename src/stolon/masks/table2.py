@@ -44,7 +44,9 @@ DENSITY: Final = 0.1
 """The density at which masks are counted by their entropy."""
 
 HALF: Final = 2
-"""Bytes of a number in half precision."""
+"""Bytes of a number in half precision, as coefficients are kept."""
+SINGLE: Final = 4
+"""Bytes of a number in single precision, as statistics are kept."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ class Honest:
         entropy_kb: a mask of density 0.1 at its entropy, which :func:`stolon.masks.storage.smallest` comes within
             some hundredths of.
         alpha_kb: a task's m x layers numbers in half precision, 2 bytes each.
-        statistics_kb: a task's means and variances of batch normalisation in half precision, 2 x 2 bytes for each
-            channel.
+        statistics_kb: a task's means and variances of batch normalisation in single precision, as learners keep them,
+            2 x 4 bytes for each channel.
         phi_kb: a task of ImpressLearn: its share of the masks at 1 bit per weight, its numbers, its statistics.
         ratio: a task of SupSup, which keeps its mask and its statistics as well, over phi_kb.
         ratio_mask_alone: its mask alone over phi_kb: as if SupSup kept no statistics of its own.
@@ -197,7 +199,7 @@ def in_bits(counted: Counted, masks: int, tasks: float) -> Honest:
     _check(weights=counted.weights, layers=counted.layers, masks=masks, tasks=tasks)
     mask_kb = counted.weights / 8 / 1024
     alpha_kb = HALF * masks * counted.layers / 1024
-    statistics_kb = 2 * HALF * counted.channels / 1024
+    statistics_kb = 2 * SINGLE * counted.channels / 1024
     phi_kb = masks * mask_kb / tasks + alpha_kb + statistics_kb
     return Honest(
         mask_kb=mask_kb,

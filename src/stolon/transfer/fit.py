@@ -14,7 +14,14 @@ from stolon.outcomes import Epoch
 from stolon.randomness import permutation, seeded
 from stolon.settings import at_least
 from stolon.tasks import Task, to_float
-from stolon.training import OptimizerName, Training, load_optimizer, make_optimizer, optimizer_tensors
+from stolon.training import (
+    OptimizerName,
+    Training,
+    load_optimizer,
+    make_optimizer,
+    mini_batches,
+    optimizer_tensors,
+)
 from stolon.transfer.configurations import Configuration
 from stolon.transfer.network import Layers, Network, Parts
 
@@ -142,8 +149,9 @@ class Fit:
     def _one_epoch(self) -> float:
         task, seed, epoch = self._lesson.task, self._lesson.seed, self._epoch
         order = permutation(len(task.train), seed, "order", task.name, epoch)
-        batches = order.split(self._training.batch_size)
-        if self._training.drop_last and len(batches) > 1 and len(batches[-1]) < self._training.batch_size:
+        size = self._training.batch_size
+        batches = order.split(size) if self._training.drop_last else mini_batches(order, size)
+        if self._training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
             batches = batches[:-1]
         total, steps = torch.zeros(()), 0
         with seeded(seed, "dropout", task.name, epoch):

@@ -281,7 +281,9 @@ def _network(found: Measured) -> list[Section]:
     sweep = found.plan.items("sweep")
     item = next((item for item in sweep if item.delta == DELTA), sweep[len(sweep) // 2])
     each = [(seed, found.growths(item, seed)) for seed in range(found.plan.setting.seeds)]
-    told = [(seed, {growth.task: growth.to_json() for growth in growths}) for seed, growths in each if growths]
+    told = [
+        (seed, {growth.task: growth.to_json() for growth in growths}) for seed, growths in each if growths
+    ]
     return [bindings.explained(words(item), told)] if told else []
 
 

@@ -51,7 +51,7 @@ def _storage(found: Measured, column: Column) -> tuple[str, str]:
     weights = found.facts.get("weights")
     if weights is None or column.label == "X":
         return NOTHING, NOTHING
-    if column.kind == "supsup":
+    if column.kind == "supsup" or column.items[0].what in ("gg", "gn-in-batch", "gn-alone"):
         plain = sum(-(-count // 8) for count in weights)
         return "0", f"{plain:,}{_coded(found, column)}"
     is_hybrid = column.items[0].what == "hybrid"

@@ -101,8 +101,9 @@ def new_tasks(found: Measured) -> Section:
     is_it = protocol is not None and protocol.data == "Permuted MNIST"
     told = ", ".join(f"{value} % in {epochs} epochs" for epochs, value in paper.FOUND.items())
     theirs = (
-        f" The paper has {told}, for a batch, among {paper.INFERRED} learned tasks; here coefficients were trained for "
-        f"{found.plan.setting.alphas.epochs} epoch(s)."
+        f" The paper has {told}, among {paper.INFERRED} learned tasks; it does not say epochs of what, nor whether "
+        f"for a batch. Here coefficients were trained for {found.plan.setting.alphas.epochs} epoch(s), and one-shot "
+        "looks once."
         if is_it
         else " The paper has numbers of Permuted MNIST alone."
     )

@@ -8,12 +8,11 @@ What paper and code leave open, or say differently, and what is done here:
 - Weights of the backbone: Kaiming normal, as footnote 2 says (the code: signed constant).
 - Masks: of the largest scores by magnitude (the code for MNIST ranks scores as they are); RMSprop 0.001 for MNIST
   (code: 0.0001), SupSup's settings for CIFAR-100.
-- Kept weights are not scaled, as in SupSup's configurations; stolon's default elsewhere is to divide them by the root
-  of their share. That makes better masks in short trainings, but the entropy of their mixture hardly tells which task
-  it is: on five tasks of Permuted MNIST, density 0.1, two epochs of 18,000 images, one seed, accuracy is 91.9 % scaled
-  and 88.9 % not, but one-shot finds 40 % of the batches and 46 % of the samples scaled, and 100 % and 97 % not. Only
-  the net without normalisation that stands for ResNet-18 at ``quick`` has scaled weights: signals would fade in its
-  six layers.
+- Kept weights are not scaled, as in SupSup's configurations. Dividing them by the root of their share makes
+  better masks in short trainings, but the entropy of their mixture hardly tells which task it is: on five tasks of
+  Permuted MNIST, density 0.1, two epochs of 18,000 images, one seed, accuracy is 91.9 % scaled and 88.9 % not, but
+  one-shot finds 40 % of the batches and 46 % of the samples scaled, and 100 % and 97 % not. Only the net without
+  normalisation that stands for ResNet-18 at ``quick`` has scaled weights: signals would fade in its six layers.
 - Density: the same in all layers, also for CIFAR-100 (the code feeds other numbers to the Erdos-Renyi rule).
 - Weight decay of CIFAR-100's coefficients: the code's 0.01; table 3 prints 0.1, which shrinks them hard.
 - Images are standardised as in SupSup; CIFAR-100's are not cropped and flipped.

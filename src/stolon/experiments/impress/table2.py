@@ -26,7 +26,7 @@ def section() -> Section:
         "what a task then costs, with its share of the masks; C is a SupSup mask over Φ. The paper counts two bits per "
         "weight of a mask, four bytes per coefficient, and no statistics of batch normalisation.\n\n"
         "In bits: a bit per weight, two bytes per coefficient, and the statistics of batch normalisation that a task "
-        "keeps in either method, in half precision. The first ratio is that of all that is kept; the second as if "
+        "keeps in either method, in single precision. The first ratio is that of all that is kept; the second as if "
         "SupSup kept no statistics. Where tasks are few, or normalisation's channels many, little of the paper's "
         "ratio is left; where it is below 1, coefficients cost more than masks."
     )
