@@ -233,7 +233,19 @@ def test_independent_networks_are_kept_for_every_setting_of_growth_and_for_no_ot
         list(learner.learn(task, seed=seed))
         return set(kept)
 
+    def later(**settings):
+        kept = {}
+        learner = BindAndGrow(
+            "mlp-16-12-8", BindAndGrowConfig(epochs=1, batch_size=48, **settings), independents=kept
+        )
+        for task in TASKS[:2]:
+            list(learner.learn(task))
+        return set(kept)
+
     base = keys()
+    assert later() == later(
+        as_released=True
+    )  # without convolutions the released code's networks are whole too
     for settings in (
         {"delta": 0.9},
         {"bound_rate": 0},
@@ -440,6 +452,9 @@ def test_tasks_that_do_not_fit_are_refused_and_nothing_changes():
     )
     tiny = Split.of(torch.rand(3, 1, 8, 8), torch.arange(3))
     refused(learner, Task("tiny", ("a", "b", "c"), tiny, EMPTY, EMPTY), DataError, "at least 4 inputs")
+    released = learned(2, as_released=True)  # which looks at training data only
+    held = Task("held", ("a", "b", "c"), tiny, TASKS[0].val, EMPTY)
+    refused(released, held, DataError, "at least 4 inputs to compare networks on, found 3")
     bound = learned(2, bind={"*": "first", "t9": "nobody"})
     refused(
         bound,

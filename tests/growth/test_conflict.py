@@ -29,6 +29,10 @@ def test_where_nothing_conflicts_all_layers_are_alike():
     assert conflict.distribution_as_released([0.0, 0.0]) == [0.5, 0.5]
 
 
+def test_rounding_is_no_conflict():
+    assert conflict.distribution([1e-16, 0.0, -2e-16]) == [1 / 3] * 3
+
+
 @given(CONFLICTS)
 def test_delta_0_grows_nothing_and_delta_1_everything(values):
     masses = conflict.distribution(values)

@@ -164,15 +164,16 @@ class BindAndGrow(Learner):
                 f"task {task.name!r}: expected to bind to a learned task, one of {', '.join(self.tasks)}, "
                 f"found {rule!r}"
             )
-        if compares(self.config, task.name) and max(len(task.val), len(task.train)) < LEAST:
+        inputs = len(task.train) if self.config.as_released else max(len(task.val), len(task.train))
+        if compares(self.config, task.name) and inputs < LEAST:
             raise DataError(
-                f"task {task.name!r}: expected at least {LEAST} inputs to compare networks on, found {len(task.train)}"
+                f"task {task.name!r}: expected at least {LEAST} inputs to compare networks on, found {inputs}"
             )
 
     def _train_alone(self, joint: JointNetwork, work: Work, task: Task, seed: int) -> Iterator[Epoch]:
         """Train the task's independent network, or take it from where such networks are kept."""
         phase = "independent" if joint.routes else "train"
-        is_bare = self.config.as_released and bool(joint.routes)
+        is_bare = self._is_bare(joint)
         name = key(self._net, self.config, task, seed, is_bare=is_bare)
         if work.independent is None:
             work.independent = Independent(
@@ -192,6 +193,10 @@ class BindAndGrow(Learner):
         work.fit, work.saved = None, {}
         if self.independents is not None:
             self.independents[name] = {k: v.clone() for k, v in work.independent.state_dict().items()}
+
+    def _is_bare(self, joint: JointNetwork) -> bool:
+        """Whether the next independent network is as the released code's."""
+        return self.config.as_released and bool(joint.routes) and joint.structure.convolves
 
     def _train_bound(self, joint: JointNetwork, work: Work, task: Task, seed: int) -> Iterator[Epoch]:
         """Train what is new at the full rate and what is shared at its own; the notes say what was decided, and why."""
@@ -308,7 +313,7 @@ class BindAndGrow(Learner):
     ) -> Work:
         work = Work(shared=shared, saved=dict(groups["fit"]))
         if "independent" in groups:
-            is_bare = self.config.as_released and bool(joint.routes)
+            is_bare = self._is_bare(joint)
             work.independent = Independent(
                 joint.structure, recipe["task"], len(recipe["classes"]), int(recipe["seed"]), is_bare=is_bare
             )

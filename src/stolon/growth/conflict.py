@@ -28,6 +28,8 @@ ROUNDED: Final = 3
 """Decimals of task scores and distributions in the authors' code."""
 FIRST_IMAGES: Final = 5000
 """Of which training images the authors' code draws."""
+NOTHING: Final = 1e-9
+"""A conflict up to this is none: representations that are the same differ by rounding."""
 SLACK: Final = 1e-12
 """What sums may lack of the grow coefficient by rounding."""
 
@@ -120,7 +122,7 @@ def distribution(conflicts: Sequence[float]) -> list[float]:
         >>> distribution([0.5, 1.5, -0.1])
         [0.25, 0.75, 0.0]
     """
-    clipped = [max(0.0, value) for value in conflicts]
+    clipped = [value if value > NOTHING else 0.0 for value in conflicts]
     total = math.fsum(clipped)
     return [value / total for value in clipped] if total > 0 else [1 / len(clipped)] * len(clipped)
 

@@ -42,7 +42,7 @@ class Independent(nn.Module):
         self.staged = structure.fresh(seed, "independent", task)
         self.head = structure.head(classes, seed, task)
         self._parts = structure.parts
-        is_bare = is_bare and any(_convolves(stage) for stage in self.staged)
+        is_bare = is_bare and structure.convolves
         self._ends = [
             _last_weights(stage) if is_bare and not _convolves(stage) else _length(stage)
             for stage in self.staged
@@ -85,7 +85,7 @@ def key(net: str | nn.Module, training: Training, task: Task, seed: int, *, is_b
         training: how it is trained; settings of growth are not looked at.
         task: on what.
         seed: of weights and orders.
-        is_bare: see :class:`Independent`.
+        is_bare: see :class:`Independent`; False where there are no convolutions.
     """
     fields = [field.name for field in dataclasses.fields(Training)]
     recipe = {

@@ -186,13 +186,13 @@ class _Lab:
     @torch.enable_grad()
     def alone(self, task: Task, *, is_first: bool) -> Alone:
         """A task's independent network, trained if need be, and measured."""
-        is_bare = self.config.as_released and not is_first
+        structure = Structure(nets.own(self.net), task.shape, self.config.parts)
+        is_bare = self.config.as_released and not is_first and structure.convolves
         name = key(self.net, self.config, task, self.seed, is_bare=is_bare)
         place = _joined(name, task.test.digest())
         told = None if self.cache is None else self.cache.note(place)
         if told is not None:  # the network itself may have been dropped: whoever needs it trains it again
             return Alone(told["val"], told["test"])
-        structure = Structure(nets.own(self.net), task.shape, self.config.parts)
         network = Independent(structure, task.name, len(task.classes), self.seed, is_bare=is_bare)
         kept = self.independents.get(name)
         if kept is None:

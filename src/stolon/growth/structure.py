@@ -59,6 +59,11 @@ class Structure:
             _check_parts(self.staged, parts)
 
     @property
+    def convolves(self) -> bool:
+        """Whether there are convolutions."""
+        return any(isinstance(module, CONVOLUTIONS) for module in self.staged.modules())
+
+    @property
     def depth(self) -> int:
         """How many stages there are."""
         return len(self.staged)

@@ -102,8 +102,8 @@ def test_methods_stand_beside_each_other():
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_the_joint_network_is_drawn_and_explained_by_its_scores(figure):
-    network = run_of(figure).figure().sections[-1]
-    assert network.title == "bind-and-grow, δ 0.5: the joint network"
+    sections = run_of(figure).figure().sections
+    network = next(part for part in sections if part.title == "bind-and-grow, δ 0.5: the joint network")
     decisions, conflicts = network.tables
     assert lines(decisions)["2  b"]["bound to"] == "a"
     assert lines(decisions)["2  b"]["layers of its own"] == "2"

@@ -263,6 +263,15 @@ def test_a_picked_solution_is_made_as_it_was_measured(whole, tmp_path):
     assert (tmp_path / "made" / "record.json").is_file()
 
 
+def test_a_solution_is_not_made_of_other_data_than_were_searched_on(whole, tmp_path):
+    picked = picking.pick(whole[0], max_parameters=10**9)
+    recipe = {**picked.written.recipe, "data": "0" * 64}
+    changed = dataclasses.replace(picked, written=dataclasses.replace(picked.written, recipe=recipe))
+    with pytest.raises(DataError, match="the data that the search was made on"):
+        picking.make(changed, whole[0], tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
 def test_where_nothing_fits_the_smallest_is_named(whole):
     smallest = min(trial.outcome.parameters for trial in trials(whole[0]))
     with pytest.raises(SettingError, match=f"the smallest has {smallest:,} parameters"):

@@ -47,8 +47,15 @@ class Solution:
         return self.matrix.gain(self.alone).difference
 
     @property
+    def relative_gain(self) -> float:
+        """The same as a share of the accuracy of each independent network."""
+        return self.matrix.gain(self.alone).relative
+
+    @property
     def error_change(self) -> float:
-        """The paper's Δ, the sum over tasks of (E - E_alone) / E_alone: LOWER is better.
+        """The paper's Δ, the sum over tasks of (E - E_alone) / E_alone, of test data: LOWER is better.
+
+        The paper's errors are of validation data, as those of a search are here.
 
         Where E_alone is 0, half an input's error stands in its place, as in
         :attr:`stolon.growth.sequences.Outcome.error_change`.

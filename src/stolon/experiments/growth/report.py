@@ -53,6 +53,7 @@ def settings(run: Run) -> Section:
     """How it was run, beside the paper's protocol (papers/methods.md 4.1 and 4.4)."""
     plan, setting = run.plan, run.plan.setting
     found = Measured(plan, run.records)
+    is_search = plan.wanted.figure == "growth-pareto"
     is_theirs = plan.stream in ("cifar100-split", "mnist-permuted")
     theirs = {
         "cifar100-split": ("three convolutions, two fully connected layers", "own"),
@@ -66,8 +67,12 @@ def settings(run: Run) -> Section:
         ("optimiser", f"SGD {setting.learning_rate:g}, momentum 0.9", "SGD 0.01, momentum 0.9"),
         ("batch", str(setting.batch_size), "64"),
         ("epochs", str(setting.epochs), "5"),
-        ("inputs that conflicts are measured on", f"{setting.samples}, validation", "500, validation"),
-        ("grow coefficients", ", ".join(f"{delta:g}" for delta in plan.deltas), "0.1, 0.2, ... 0.9"),
+        ("inputs that conflicts are measured on", _compared(found), "not printed (code: 500, training)"),
+        (
+            "grow coefficients",
+            ", ".join(f"{delta:g}" for delta in plan.deltas),
+            "searched by NSGA-II in steps of 0.05" if is_search else "0.1, 0.2, ... 0.9",
+        ),
     ]
     if "random" in plan.kinds:
         rows.append(("random growths of each seed", str(setting.draws), f"not printed ({DRAWS} taken)"))
@@ -105,6 +110,7 @@ def compact(run: Run) -> dict[str, Any]:
                 "seed": unit.seed,
                 "accuracy": solution.accuracy,
                 "gain": solution.gain,
+                "relative_gain": solution.relative_gain,
                 "error_change": solution.error_change,
                 "val_gain": solution.val_gain,
                 "parameters": solution.parameters,
@@ -149,6 +155,29 @@ def line(record: Record) -> str | None:
     return None
 
 
+def _compared(found: Measured) -> str:
+    """On how many inputs, and which, as the runs tell."""
+    plan = found.plan
+    growths = [
+        growth
+        for kind in plan.kinds
+        for item in plan.items(kind)
+        for seed in range(plan.setting.seeds)
+        for growth in found.growths(item, seed)
+        if growth.inputs
+    ]
+    by_source = {
+        growth.source: [g.inputs for g in growths if g.source == growth.source] for growth in growths
+    }
+    told = [f"{_span(counts)}, {source}" for source, counts in sorted(by_source.items(), reverse=True)]
+    return "; ".join(told) or f"at most {plan.setting.samples}"
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -157,7 +186,4 @@ def _images(found: Measured) -> str:
     facts = found.facts
     if not facts:
         return "–"
-    return ", ".join(
-        f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        for low, high in ((min(facts[key]), max(facts[key])) for key in ("train", "inputs"))
-    )
+    return ", ".join(_span(facts[key]) for key in ("train", "inputs"))

@@ -2,13 +2,17 @@
 
 ``full`` is the paper's protocol, its released code's where the paper has none (papers/methods.md 4.1 and 4.4). ``half``
 has fewer random draws and coefficients, of MNIST fewer images, and of CIFAR-100 a fifth of the images in five times the
-epochs: as many steps. ``quick`` also has fewer tasks, steps and runs.
+epochs: as many steps; RCL has 10 children of 5 epochs in place of 50 of 15, and the Decathlon's stand-ins 100 images
+of a class. ``quick`` also has fewer tasks, steps and runs; digits are always small.
 
 What differs from the paper at every scale:
 
 - A tenth of the training data is validation data, which conflicts are measured on; the code has none.
 - MNIST's images are 28 x 28 as they are; the code pads them to 32 x 32 with nothing.
 - RCL begins with the stream's net, as all others do; its authors' has two layers, of 312 and 128 units.
+- ``growth-pareto`` sweeps a grid of coefficients, one for all tasks; the paper searches them by NSGA-II in steps of
+  0.05, 20 trials: that is ``stolon search``.
+- PGN and DEN, which the paper compares with, are not among the methods.
 - What the Decathlon's stand-ins are, :func:`stolon.streams.decathlon.stand_ins` says; the paper has no results on it.
 """
 

@@ -28,6 +28,7 @@ from stolon.growth.config import DELTA
 from stolon.growth.independent import key
 from stolon.growth.sequence_run import learn_sequence, run_sequence, train_alone
 from stolon.growth.sequences import GrowSequence, Outcome
+from stolon.growth.structure import Structure
 from stolon.nets.registry import feature_count
 from stolon.randomness import number
 from stolon.tasks import Split, Task
@@ -109,7 +110,7 @@ class Work:
                 cache=self._cache,
             )
 
-        is_bare = config.as_released and not self._plan.setting.net.startswith("mlp")
+        is_bare = config.as_released and Structure(self._plan.setting.net, self._tasks[0].shape).convolves
         whole = run(len(names))
         outcomes = [*(run(count) for count in range(len(names) - 1, 0, -1))][::-1]
         return {

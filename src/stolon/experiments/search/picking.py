@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stolon.errors import SettingError, StoreMissingError
+from stolon.errors import DataError, SettingError, StoreMissingError
 from stolon.experiments.config import StreamSpec
 from stolon.experiments.search.plan import SearchPlan
 from stolon.experiments.search.searching import CACHE, JOURNAL
@@ -100,18 +100,24 @@ def make(picked: Picked, folder: str | Path, out: str | Path, *, root: str | Non
     """
     import torch
 
-    place = root or picked.written.about.get("data", {}).get("root")
-    plan = _plan(picked.written.recipe, place)
+    begun, recipe = picked.written.about.get("data", {}), picked.written.recipe
+    plan = _plan(recipe, root or begun.get("root"))
+    tasks = plan.tasks()
+    if plan.recipe(tasks)["data"] != recipe["data"]:
+        raise DataError(
+            f"{plan.stream.root}: expected the data that the search was made on, found others; a solution of other "
+            "data would be another one: search again"
+        )
     before = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
     try:
         learner = learn_sequence(
             picked.trial.sequence,
-            plan.tasks(),
+            tasks,
             net=plan.net,
             config=plan.config(),
             seed=plan.seed,
-            cache=GrowthCache(Path(folder) / CACHE, MOST_BYTES),
+            cache=GrowthCache(Path(folder) / CACHE, begun.get("most_bytes", MOST_BYTES)),
         )
     finally:
         torch.set_num_threads(before)

@@ -48,12 +48,18 @@ def sections(written: Written) -> list[Section]:
         front(written, chosen),
         Section(
             "Why they grew as they did",
-            "What was decided for each task of the solutions above, by conflict (RSA dissimilarity).",
+            f"What was decided for each task of the solutions above; scores are {_measured(written)}.",
             sections=[_why(trial, trial.outcome) for trial in chosen if trial.outcome is not None],
         ),
         _tried(written.trials),
         report.provenance([_begun(written)]),
     ]
+
+
+def _measured(written: Written) -> str:
+    settings = written.recipe["settings"]
+    kind = "similarities, as released" if settings["as_released"] else "dissimilarities"
+    return f"{kind} ({settings['similarity']})"
 
 
 def front(written: Written, chosen: Sequence[Tried]) -> Section:

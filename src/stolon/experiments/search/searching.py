@@ -176,7 +176,7 @@ class _Run:
             raise SettingError(
                 f"tasks: expected at least 2, found {len(tasks)}; a single one has nothing to bind to"
             )
-        about = {"command": self.command, "root": plan.stream.root}
+        about = {"command": self.command, "root": plan.stream.root, "most_bytes": self.bench.most_bytes}
         begun = stamped(Record("experiment", "search", data=about), plan.threads)
         lock = durable.lock(self.place)
         try:
