@@ -79,6 +79,20 @@ def test_tasks_are_found(per, search):
 
 
 @pytest.mark.parametrize("objective", ["entropy", "superfluous"])
+def test_asked_each_the_surest_task_wins(objective):
+    learner = learned(make(normed(), outputs=9), *(toy_task(str(i), i) for i in range(3)))
+    candidates, x = learner._candidates(), torch.rand(6, 1, 8, 8)
+    search = TaskSearch(candidates, 3, objective)
+    shares = torch.stack(
+        [learner.frozen(x, candidates.weights(i), candidates.statistics(i), training=False) for i in range(3)]
+    ).softmax(2)
+    unsure = -(shares * shares.log()).sum(2) if objective == "entropy" else shares[:, :, 3:].sum(2)
+    torch.testing.assert_close(search.objectives(x), unsure.T)
+    assert torch.equal(search.find(x, "each", "sample"), unsure.argmin(0))
+    assert search.find(x, "each", "batch").tolist() == [int(unsure.mean(1).argmin())] * 6
+
+
+@pytest.mark.parametrize("objective", ["entropy", "superfluous"])
 @pytest.mark.parametrize("net", ["mlp-128", normed])
 def test_the_slopes_of_samples_are_those_of_batches_of_one(net, objective):
     """Forward mode against reverse mode, and against the objective's change when a task's share grows a little."""

@@ -3,9 +3,12 @@ r"""Which task an input belongs to, when nobody says: the mask that makes the ne
 All K tasks' weights are mixed, :math:`W = \sum_t \beta_t W_t` with :math:`\beta_t = 1/K`, and an objective of the
 outputs is differentiated by :math:`\beta`: the task whose share should grow most, since that lowers the objective, is
 the answer. **One-shot** looks once; **binary** keeps the better half of the tasks and looks again, log2(K) times.
+**Each**, which is no paper's, mixes nothing: every task's network answers by itself, and the one with the least
+objective wins; K passes forwards, about what one-shot costs for single samples, and a bound on what mixtures can tell.
 
 Objectives: ``"entropy"`` of the softmax outputs; ``"superfluous"`` (SupSup's G): log-sum-exp of the outputs, whose
-gradient flows only through outputs that no task has a class for: trained tasks push these down.
+gradient flows only through outputs that no task has a class for: trained tasks push these down. (Each looks at how much
+of the softmax they have.)
 
 ``per="batch"`` gives one answer for all inputs, as in the papers, where a batch of 128 comes from one task: that is
 easier than it sounds. ``per="sample"`` gives one for each: the derivative of each sample's own objective, all tasks by
@@ -28,8 +31,8 @@ from stolon.settings import one_of
 
 Objective = Literal["entropy", "superfluous"]
 OBJECTIVES: Final = ("entropy", "superfluous")
-Search = Literal["one-shot", "binary"]
-SEARCHES: Final = ("one-shot", "binary")
+Search = Literal["one-shot", "binary", "each"]
+SEARCHES: Final = ("one-shot", "binary", "each")
 Per = Literal["sample", "batch"]
 PERS: Final = ("sample", "batch")
 
@@ -82,6 +85,10 @@ class Candidates:
                 found[i] += gradient.flatten() @ weight.flatten()
         return found
 
+    def statistics(self, task: int) -> Mapping[str, Tensor]:
+        """Normalisation's statistics of a task."""
+        return self._statistics[task]
+
     def mean_statistics(self, tasks: Sequence[int]) -> dict[str, Tensor]:
         """Normalisation's statistics, the tasks' mean."""
         return {
@@ -122,6 +129,9 @@ class TaskSearch:
         one_of("per", per, PERS)
         if self._count == 1 or not len(x):
             return torch.zeros(len(x), dtype=torch.int64)
+        if search == "each":
+            values = self.objectives(x)
+            return values.argmin(1) if per == "sample" else values.mean(0).argmin().expand(len(x)).clone()
         if search == "one-shot":
             if per == "batch":
                 return self.batch_gradient(x, range(self._count)).argmin().expand(len(x)).clone()
@@ -163,6 +173,19 @@ class TaskSearch:
                 objective, mixed, tuple(self._candidates.weights(task))
             )  # type: ignore[assignment]  # two without has_aux
             found.append(slopes[1])
+        return torch.stack(found, 1)
+
+    @torch.no_grad()
+    def objectives(self, x: Tensor) -> Tensor:
+        """How unsure each task's own network is of each input [B, K]: its entropy, or what superfluous outputs have."""
+        found = []
+        for task in range(self._count):
+            weights, statistics = self._candidates.weights(task), self._candidates.statistics(task)
+            outputs = self._frozen(x, weights, statistics, training=False)
+            if self._objective == "entropy":
+                found.append(objective_of(outputs, "entropy", self._used))
+            else:
+                found.append(outputs.softmax(1)[:, self._used :].sum(1))
         return torch.stack(found, 1)
 
     def _halved(self, x: Tensor, *, own: bool) -> int:

@@ -1,11 +1,16 @@
 """Which task: tasks of the basis that are not named, and new tasks that are not."""
 
+from typing import Final
+
 from stolon.experiments.by_seed import percent
 from stolon.experiments.impress import paper
 from stolon.experiments.impress.common import MEAN, pictures, table
-from stolon.experiments.impress.measured import Measured
-from stolon.experiments.impress.plans import Kind
+from stolon.experiments.impress.measured import Field, Measured
+from stolon.experiments.impress.plans import Kind, What
 from stolon.experiments.report_parts import Section, Table
+
+_FIELDS: Final[tuple[Field, ...]] = ("found", "found_each", "accuracy")
+_GN: Final[tuple[What, ...]] = ("gn-in-batch", "gn-alone")
 
 
 def basis_gn(found: Measured) -> Section:
@@ -72,8 +77,9 @@ def gn(found: Measured) -> Section:
     rows = []
     for size in found.plan.sizes("heterogeneous"):
         named = [
-            next(c for c in found.basis(what, "", "", "found", among=True) if c.size == size)
-            for what in ("gn-in-batch", "gn-alone")
+            next(c for c in found.basis(what, "", "", field, among=True) if c.size == size)
+            for field in _FIELDS[:2]
+            for what in _GN
         ]
         rows.append((str(size), *(percent(found.pooled(column)) for column in named)))
     shown = {name: {str(c.size): c for c in columns} for name, columns in series.items()}
@@ -83,9 +89,10 @@ def gn(found: Measured) -> Section:
         [
             table(found, columns, f"Accuracy on tasks of the basis in %, {MEAN}", None),
             Table(
-                ("N", "a batch [%]", "a sample [%]"),
+                ("N", "a batch [%]", "a sample [%]", "by each, a batch [%]", "by each, a sample [%]"),
                 rows,
-                f"How often GN finds the task among N, all densities, {MEAN}",
+                f"How often GN finds the task among N, all densities, {MEAN}; by each: every task's own mask answers, "
+                "and the surest wins",
             ),
         ],
         pictures(found, shown, "Tasks of the basis", "masks in the basis"),
@@ -117,13 +124,22 @@ def new_tasks(found: Measured) -> Section:
         "tasks",
         "found, a batch [%]",
         "found, a sample [%]",
+        "by each, a batch [%]",
+        "by each, a sample [%]",
         "accuracy, a batch [%]",
         "accuracy, a sample [%]",
     )
     return Section(
         "Which new task an input belongs to (GN)",
         text,
-        [Table(heads, rows, f"All densities, {MEAN}; accuracy: task and class are right")],
+        [
+            Table(
+                heads,
+                rows,
+                f"All densities, {MEAN}; by each: every task's own network answers, and the surest wins; accuracy: "
+                "task and class are right",
+            )
+        ],
     )
 
 
@@ -131,7 +147,7 @@ def _row(found: Measured, kind: Kind, size: int, among: int) -> tuple[str, ...]:
     batch = found.inferred(kind, size, among, "found-in-batch")
     values = [
         percent(found.pooled(found.inferred(kind, size, among, what, field)))
-        for field in ("found", "accuracy")
+        for field in _FIELDS
         for what in ("found-in-batch", "found-alone")
     ]
     return (batch.label, batch.words, str(among), *values)

@@ -8,7 +8,7 @@ from stolon.experiments.by_seed import BySeed
 from stolon.experiments.impress.plans import Item, Kind, Plan, What
 from stolon.experiments.results import Record
 
-Field = Literal["accuracy", "found", "own_share", "own_largest"]
+Field = Literal["accuracy", "found", "found_each", "own_share", "own_largest"]
 
 MARK: Final[Mapping[Kind, str]] = {"heterogeneous": "", "homogeneous": "^", "random": "r", "supsup": ""}
 """How a basis is marked behind its size."""

@@ -81,6 +81,8 @@ SPECS: Final[Mapping[Figure, Spec]] = MappingProxyType(
         "impress-figure10": Spec("Figure 10: hybrid and regular", "cifar100-split", _BOTH, hybrid=True),
     }
 )
+RECORDS: Final = 2
+"""Of what form they are: another form is begun in another folder."""
 FIGURES: Final = cast("tuple[Figure, ...]", tuple(SPECS))
 
 
@@ -242,7 +244,9 @@ class Plan:
             if key not in ("new", "runs", "many", "paper")
         }
         found: dict[str, Any] = json.loads(
-            json.dumps({"stream": self.stream, "weights": WEIGHTS, "wrong": WRONG, **setting})
+            json.dumps(
+                {"stream": self.stream, "records": RECORDS, "weights": WEIGHTS, "wrong": WRONG, **setting}
+            )
         )
         return found
 

@@ -20,7 +20,7 @@ from stolon.masks.basis import Sums, layered, random_mask
 from stolon.masks.coefficients import CoefficientFit, mixed_weights
 from stolon.masks.fitting import Job, accuracy
 from stolon.masks.frozen import FrozenNet
-from stolon.masks.inference import Candidates, TaskSearch, Weights
+from stolon.masks.inference import Candidates, Per, TaskSearch, Weights
 from stolon.masks.memory import Kept, StoredMask
 from stolon.masks.mixing import LayeredMasks
 from stolon.masks.parallel import train_masks
@@ -296,18 +296,21 @@ class Work:
         task, classes = known.tasks[item.task], len(known.tasks[item.task].classes)
         search = TaskSearch(known.candidates, classes, "entropy")
         weights, statistics = known.candidates.weights(item.task), known.statistics[item.task]
-        found, right = [], []
+        found, each, right = [], [], []
         is_batch = item.what.endswith("in-batch")
         for indices in self._batches(task) if is_batch else self._samples(task, len(known.tasks)):
             x, y = task.test.batch(indices)
             x = to_float(x)
-            is_it = search.find(x, "one-shot", "batch" if is_batch else "sample") == item.task
+            per: Per = "batch" if is_batch else "sample"
+            is_it = search.find(x, "one-shot", per) == item.task
+            each.append(search.find(x, "each", per) == item.task)
             scores = self.frozen(x, weights, statistics, training=False)[:, :classes]
             found.append(is_it)
             right.append(is_it & (scores.argmax(1) == y))
         return {
             "task": task.name,
             "found": torch.cat(found).float().mean().item(),
+            "found_each": torch.cat(each).float().mean().item(),
             "accuracy": torch.cat(right).float().mean().item(),
         }
 
