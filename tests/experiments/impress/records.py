@@ -23,7 +23,8 @@ def made(plan, leave_out=lambda unit, item: False):
             number = value(unit.kind, unit.density, unit.run, item)
             data = {
                 "task": f"task {item.task}", "accuracy": number, "found": number / 2, "found_each": number / 4,
-                "seconds": 1.0, "own_share": 0.5, "own_largest": 0.25, "mask_bytes": 111, "coded_bytes": 50 + 100 * unit.density,
+                "seconds": 1.0, "own_share": 0.5, "own_largest": 0.25, "mask_bytes": 111,
+                "coded_bytes": 50 + 100 * unit.density,
             }  # fmt: skip
             found.append(Record("task", *about, data, item.where))
         found.append(Record("done", *about))
