@@ -52,6 +52,7 @@ def test_what_is_kept_is_the_static_learner_of_the_best_configuration(task):
     for epoch in learner.learn(task):
         found = epoch.notes["configuration"]
         scores[found] = max(epoch.val_accuracy, scores.get(found, -torch.inf))
+        assert epoch.notes["best"] == max(scores, key=scores.get)
     best = max(scores, key=scores.get)  # of equals the first
     assert str(learner.configuration("t")) == best
     # the same training by the static learner, from the same start

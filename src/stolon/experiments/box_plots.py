@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from stolon.experiments.drawing import COLOURS, Figure, canvas, fits, label_ticks, plain, short, svg
+from stolon.experiments.drawing import COLOURS, Figure, canvas, fits, label_ticks, legend, plain, short, svg
 
 
 def boxes(
@@ -61,5 +61,5 @@ def boxes(
         axes.grid(visible=True, axis="y")
         axes.set_axisbelow(True)
         axes.set(title=short(title, 70), xlabel=x_title, ylabel=y_title)
-        figure.legend(loc="outside lower center", ncols=min(3, len(series) + (line is not None)), fontsize=9)
+        legend(figure)
         return Figure(svg(figure), alt, caption)

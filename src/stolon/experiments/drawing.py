@@ -32,6 +32,8 @@ _STYLE: Final[dict[Any, Any]] = {
     "legend.frameon": False,
 }
 _WIDTH = 6.4  # inches; 640 CSS pixels, scaled down on phones
+_LEGEND = 92  # letters of a legend's size side by side in that width
+_MARK = 7  # and as many are a mark and the space around it
 
 
 @final
@@ -105,6 +107,13 @@ def fits(names: Sequence[str]) -> bool:
 def short(name: str, most: int) -> str:
     """Cut in the middle: names of tasks often differ at their ends."""
     return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
+
+
+def legend(figure: Any, most: int = 3) -> None:  # noqa: ANN401 - matplotlib is imported late
+    """A legend under a picture of :func:`canvas`, in as many columns as its labels have room in."""
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    room = _LEGEND // (max(map(len, labels)) + _MARK)
+    figure.legend(loc="outside lower center", ncols=max(1, min(most, len(labels), room)), fontsize=9)
 
 
 def plain(name: str) -> str:

@@ -13,6 +13,7 @@ from stolon.experiments.drawing import (
     canvas,
     fits,
     label_ticks,
+    legend,
     lines,
     plain,
     short,
@@ -111,7 +112,7 @@ def curves(
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
         if 1 < len(lines) <= 24:  # a legend of more says nothing; the table beside it does
-            figure.legend(loc="outside lower center", ncols=min(3, len(lines)), fontsize=9)
+            legend(figure)
         return Figure(svg(figure), alt, caption)
 
 
@@ -157,7 +158,7 @@ def growth(
             axes.set_ylim(bottom=0)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        legend(figure, 2)
         return Figure(svg(figure), alt, caption)
 
 
@@ -201,7 +202,7 @@ def dots(
         lines(axes, names, percent=percent)
         axes.set(title=short(title, 70), xlabel=x_title)
         if len(series) > 1:
-            figure.legend(loc="outside lower center", ncols=min(3, len(series)), fontsize=9)
+            legend(figure)
         return Figure(svg(figure), alt, caption)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from stolon.experiments.drawing import COLOURS, Figure, canvas, plain, short, svg
+from stolon.experiments.drawing import COLOURS, Figure, canvas, legend, plain, short, svg
 
 _MOST_COLOURS = 8  # more tasks take their colours from a scale
 
@@ -73,7 +73,7 @@ def network(
         axes.set_ylim(len(tasks) - 0.4, -0.6)
         axes.spines[:].set_visible(False)
         axes.set(title=short(title, 70), xlabel="layer, and its parameters")
-        figure.legend(loc="outside lower center", ncols=min(3, len(tasks)), fontsize=9)
+        legend(figure)
         return Figure(svg(figure), alt, caption)
 
 

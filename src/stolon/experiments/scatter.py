@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from stolon.experiments.drawing import COLOURS, MARKERS, Figure, canvas, plain, short, svg
+from stolon.experiments.drawing import COLOURS, MARKERS, Figure, canvas, legend, plain, short, svg
 
 _MOST_LABELS = 16  # more would cover each other
 
@@ -53,5 +53,5 @@ def scatter(
         axes.set(title=short(title, 70), xlabel=x_title, ylabel=y_title)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        figure.legend(loc="outside lower center", ncols=min(3, len(series)), fontsize=9)
+        legend(figure)
         return Figure(svg(figure), alt, caption)

@@ -77,7 +77,7 @@ def sharing(notes: Mapping[str, Any]) -> str:
     if configuration is None:
         return ""
     if "posterior" not in notes:
-        return f", shares {configuration}"
+        return f", shares {notes.get('best', configuration)}"  # brute force trains others than the best too
     probability = notes["posterior"].get(configuration, 0.0)
     return (
         f", shares {configuration} ({probability:.0%})"

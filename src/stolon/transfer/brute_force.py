@@ -105,7 +105,10 @@ class BruteForce(TransferLearner):
             assert score is not None, "there are validation data"
             self._score_now = score if self._score_now is None else max(score, self._score_now)
             configuration = epoch.notes["configuration"]
-            yield replace(epoch, phase=f"train {configuration}")
+            best = configuration
+            if self._best is not None and self._best.score >= self._score_now:
+                best = str(self._best.configuration)
+            yield replace(epoch, phase=f"train {configuration}", notes={**epoch.notes, "best": best})
 
     def _drop(self, task: str) -> None:
         if task == self.unfinished:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stolon.experiments import report
-from stolon.experiments.drawing import COLOURS, Figure, canvas, short, svg
+from stolon.experiments.drawing import COLOURS, Figure, canvas, legend, short, svg
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.results import Record
 from stolon.growth.search import Tried, Written, best, read
@@ -111,7 +111,7 @@ def picture(done: Sequence[Tried], chosen: Sequence[Tried]) -> Figure:
         axes.xaxis.set_major_formatter(lambda value, _: _si(value))
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        legend(figure, 2)
         told = "; ".join(f"{label(trial)}: {y:+.1f} points with {_si(x)} parameters" for (x, y), trial in
                          zip(line, chosen, strict=True))  # fmt: skip
         return Figure(
