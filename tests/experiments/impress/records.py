@@ -21,11 +21,14 @@ def made(plan, leave_out=lambda unit, item: False):
             if leave_out(unit, item):
                 continue
             number = value(unit.kind, unit.density, unit.run, item)
-            data = {
-                "task": f"task {item.task}", "accuracy": number, "found": number / 2, "found_each": number / 4,
-                "seconds": 1.0, "own_share": 0.5, "own_largest": 0.25, "mask_bytes": 111,
-                "coded_bytes": 50 + 100 * unit.density,
-            }  # fmt: skip
+            data = {"task": f"task {item.task}", "accuracy": number, "seconds": 1.0}
+            match item.what:  # as Work gives them, and no more
+                case "own":
+                    data |= {"mask_bytes": 111, "coded_bytes": 50 + 100 * unit.density}
+                case "basis-gn":
+                    data |= {"own_share": 0.5, "own_largest": 0.25}
+                case "found-in-batch" | "found-alone" | "gn-in-batch" | "gn-alone":
+                    data |= {"found": number / 2, "found_each": number / 4}
             found.append(Record("task", *about, data, item.where))
         found.append(Record("done", *about))
     return found

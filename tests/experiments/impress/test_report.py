@@ -167,9 +167,12 @@ def test_what_is_kept_has_every_result(tmp_path):
     assert value["command"] == "a command"
     assert kept["done"] == [len(kept["results"])] * 2
     assert kept["recipe"] == run.plan.recipe()
-    label, number, what, size, task, among, accuracy, found = kept["results"][0]
+    label, number, what, size, task, among, accuracy, *found = kept["results"][0]
     assert (label, number, what, size, task, among) == ("heterogeneous 0.2", 0, "gg", 0, 0, 0)
+    assert found == [None, None]
+    *_, accuracy, found, each = next(row for row in kept["results"] if row[2] == "gn-alone")
     assert math.isclose(accuracy, 2 * found)
+    assert math.isclose(accuracy, 4 * each)
 
 
 def test_groups_of_results_are_told_when_they_are_whole():

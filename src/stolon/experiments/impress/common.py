@@ -53,7 +53,8 @@ def _storage(found: Measured, column: Column) -> tuple[str, str]:
         return NOTHING, NOTHING
     if column.kind == "supsup" or column.items[0].what in ("gg", "gn-in-batch", "gn-alone"):
         plain = sum(-(-count // 8) for count in weights)
-        return "0", f"{plain:,}{_coded(found, column)}"
+        coded = _coded(found, column) if column.kind == "supsup" else ""  # only told of new tasks' own masks
+        return "0", f"{plain:,}{coded}"
     is_hybrid = column.items[0].what == "hybrid"
     count = column.size * (len(weights) - is_hybrid)
     last = -(-weights[-1] // 8) if is_hybrid else 0

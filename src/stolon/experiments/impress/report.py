@@ -130,6 +130,7 @@ def compact(run: Run) -> dict[str, Any]:
                 *record.where,
                 record.data.get("accuracy"),
                 record.data.get("found"),
+                record.data.get("found_each"),
             ]
             for record in run.records
             if record.kind == "task"
