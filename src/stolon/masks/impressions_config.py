@@ -39,7 +39,7 @@ class ImpressionsConfig(MaskConfig):
         alpha_batch_size: samples per step.
         alpha_learning_rate: at first. The defaults of optimizer, rate and schedule are the paper's for CIFAR-100 with
             its code's schedule; for MNIST it has RMSprop at 0.002, constant, which is worse
-            (benchmarks/masks_settings.py).
+            (benchmarks/masks_coefficients.py).
         alpha_optimizer: see :class:`~stolon.training.Training`.
         alpha_weight_decay: >= 0.
         alpha_schedule: of the learning rate.
