@@ -11,12 +11,9 @@ Means and 95 % Student intervals over seeds (of network, scores, orders and perm
 Writes benchmarks/results/masks_coefficients.json.
 """
 
-import argparse
+from mask_accuracies import Note, compare, learned
 
-import torch
-from results import write
-
-from stolon import learners, measure, streams
+from stolon import learners, streams
 
 TRAININGS = {
     "RMSprop 0.002 (paper, MNIST)": ("rmsprop", 2e-3, "constant"),
@@ -29,66 +26,25 @@ STREAMS = {"mnist-rotated": (10, {"step_degrees": 1.0}), "mnist-permuted": (25, 
 NEW = 3
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    found: dict[str, list[float]] = {}
-
-    def note(name: str, value: float) -> None:
-        found.setdefault(name, []).append(value)
-        print(name, f"{value:.4f}", flush=True)
-
-    for seed in range(options.seeds):
-        common = {"net": "lenet-300-100", "epochs": 2, "backbone_seed": seed}
-        for stream, (basis, settings) in STREAMS.items():
-            tasks = streams.make(
-                stream,
-                root=options.root,
-                seed=seed,
-                tasks=basis + NEW,
-                train_per_class=2000,
-                normalize=True,
-                **settings,
-            )
-            learner = learners.make("impressions", impressions=basis, **common)
-            for task in tasks[:basis]:
-                list(learner.learn(task, seed=seed))
-            record = learner.record()
-            for name, (optimizer, rate, schedule) in TRAININGS.items():
-                training = {
-                    "alpha_optimizer": optimizer,
-                    "alpha_learning_rate": rate,
-                    "alpha_schedule": schedule,
-                }
-                again = learners.make("impressions", impressions=basis, **training, **common)
-                value = of(again.restore(record), tasks[basis:], seed)
-                note(f"{stream}, sums of {basis}, {name}", value)
-    rows = {name: measure.interval(values) for name, values in found.items()}
-    for name, interval in rows.items():
-        print(f"{name}: {100 * interval.mean:.1f} +- {100 * interval.half_width:.1f} %")
-    write(
-        "masks_coefficients",
-        {
-            "seeds": options.seeds,
-            "rows": {name: [round(i.mean, 4), round(i.half_width, 4)] for name, i in rows.items()},
-        },
-    )
-
-
-def of(learner, tasks, seed: int) -> float:
-    """Mean test accuracy of these tasks, learned one after the other."""
-    scores = []
-    for task in tasks:
-        list(learner.learn(task, seed=seed))
-        x, y = task.test.batch(torch.arange(len(task.test)))
-        scores.append(float((learner.logits(x, task.name).argmax(1) == y).float().mean()))
-    return sum(scores) / len(scores)
+def one_seed(root: str, seed: int, note: Note) -> None:
+    common = {"net": "lenet-300-100", "epochs": 2, "backbone_seed": seed}
+    for stream, (basis, settings) in STREAMS.items():
+        tasks = streams.make(
+            stream, root=root, seed=seed, tasks=basis + NEW, train_per_class=2000, normalize=True, **settings
+        )
+        learner = learners.make("impressions", impressions=basis, **common)
+        for task in tasks[:basis]:
+            list(learner.learn(task, seed=seed))
+        record = learner.record()
+        for name, (optimizer, rate, schedule) in TRAININGS.items():
+            training = {
+                "alpha_optimizer": optimizer,
+                "alpha_learning_rate": rate,
+                "alpha_schedule": schedule,
+            }
+            again = learners.make("impressions", impressions=basis, **training, **common)
+            note(f"{stream}, sums of {basis}, {name}", learned(again.restore(record), tasks[basis:], seed))
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, "masks_coefficients", one_seed)

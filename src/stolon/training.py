@@ -107,16 +107,21 @@ def _rated(parameters: Sequence[Any], rate: float) -> Any:  # noqa: ANN401 - tor
     ]
 
 
-def mini_batches(order: Tensor, size: int) -> list[Tensor]:
+def mini_batches(order: Tensor, size: int, *, drop_last: bool = False) -> list[Tensor]:
     """An order of samples, so many at a time; one that is left over at the end joins those before it.
 
-    Normalisation by mini-batches cannot take a single sample, which has no variance.
+    Normalisation by mini-batches cannot take a single sample, which has no variance. With ``drop_last`` a smaller last
+    mini-batch is left out instead, but where it is the only one.
 
     Example:
         >>> [len(batch) for batch in mini_batches(torch.arange(7), 3)]
         [3, 4]
+        >>> [len(batch) for batch in mini_batches(torch.arange(7), 3, drop_last=True)]
+        [3, 3]
     """
     batches = list(order.split(size))
+    if drop_last and len(batches) > 1 and len(batches[-1]) < size:
+        return batches[:-1]
     if size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

@@ -186,14 +186,13 @@ class _Lab:
     @torch.enable_grad()
     def alone(self, task: Task, *, is_first: bool) -> Alone:
         """A task's independent network, trained if need be, and measured."""
-        structure = Structure(nets.own(self.net), task.shape, self.config.parts)
-        is_bare = self.config.as_released and not is_first and structure.convolves
+        is_bare = self.config.as_released and not is_first and self._structure(task).convolves
         name = key(self.net, self.config, task, self.seed, is_bare=is_bare)
         place = _joined(name, task.test.digest())
         told = None if self.cache is None else self.cache.note(place)
         if told is not None:  # the network itself may have been dropped: whoever needs it trains it again
             return Alone(told["val"], told["test"])
-        network = Independent(structure, task.name, len(task.classes), self.seed, is_bare=is_bare)
+        network = Independent(self._structure(task), task.name, len(task.classes), self.seed, is_bare=is_bare)
         kept = self.independents.get(name)
         if kept is None:
             for _ in Fit(network, self.config, task, self.seed).run():
@@ -207,6 +206,9 @@ class _Lab:
         if self.cache is not None:
             self.cache.keep_note(place, found._asdict())
         return found
+
+    def _structure(self, task: Task) -> Structure:
+        return Structure(nets.own(self.net), task.shape, self.config.parts)
 
 
 def require_validation(task: Task) -> None:

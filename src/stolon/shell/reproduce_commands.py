@@ -5,9 +5,10 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import rich.table
 from rich.console import Console
@@ -27,31 +28,6 @@ if TYPE_CHECKING:
     from stolon.experiments.report_parts import Section
 
 _P = TypeVar("_P")  # a plan of some paper's table
-
-
-class _Planned(Protocol):
-    @property
-    def stream(self) -> str: ...
-
-
-class _Run(Protocol):
-    """A plan that was run."""
-
-    @property
-    def plan(self) -> _Planned: ...
-
-    def figure(self) -> "Section": ...
-
-
-_R_contra = TypeVar("_R_contra", bound=_Run, contravariant=True)
-
-
-class _Report(Protocol[_R_contra]):
-    """A module that tells of one paper's runs."""
-
-    def keep(self, runs: Sequence[_R_contra], path: Path, command: str) -> None: ...
-
-    def publish(self, runs: Sequence[_R_contra], folder: Path, command: str) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -209,7 +185,10 @@ def _lasem(wanted: Wanted, console: Console) -> int:
             report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
             for plan, data in opened
         ]
-        return _tell(runs, report, wanted, command, console)
+        figures = [(run.plan.stream, run.figure()) for run in runs]
+        keep = partial(report.keep, runs, command=command)
+        publish = partial(report.publish, runs, command=command)
+        return _tell(figures, keep, publish, wanted, console)
 
     return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
 
@@ -244,7 +223,10 @@ def _impress(wanted: Wanted, console: Console) -> int:
             report.Run.of(plan, stream[0], running.results_of(wanted.out / plan.stream).read())
             for plan, stream in opened
         ]
-        return _tell(runs, report, wanted, command, console)
+        figures = [(run.plan.stream, run.figure()) for run in runs]
+        keep = partial(report.keep, runs, command=command)
+        publish = partial(report.publish, runs, command=command)
+        return _tell(figures, keep, publish, wanted, console)
 
     return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
 
@@ -276,7 +258,10 @@ def _growth(wanted: Wanted, console: Console) -> int:
 
     def tell() -> Path:
         runs = [report.Run(plan, running.results_of(wanted.out / plan.stream).read()) for plan in opened]
-        return _tell(runs, report, wanted, command, console)
+        figures = [(run.plan.stream, run.figure()) for run in runs]
+        keep = partial(report.keep, runs, command=command)
+        publish = partial(report.publish, runs, command=command)
+        return _tell(figures, keep, publish, wanted, console)
 
     return _run_and_tell(opened, run, tell, command, console)
 
@@ -306,17 +291,17 @@ def _run_and_tell(
 
 
 def _tell(
-    runs: Sequence[_R_contra],
-    report: _Report[_R_contra],
+    figures: Iterable[tuple[str, "Section"]],
+    keep: Callable[[Path], None],
+    publish: Callable[[Path], Path],
     wanted: Wanted,
-    command: str,
     console: Console,
 ) -> Path:
-    """Show what was found, keep it, publish it; the report's path."""
-    for run in runs:
-        _print_section(run.plan.stream, run.figure(), console)
-    report.keep(runs, wanted.out / f"{wanted.table}.json", command)
-    return report.publish(runs, wanted.out, command)
+    """Show each stream's figure, keep the numbers, publish the report; its path."""
+    for stream, figure in figures:
+        _print_section(stream, figure, console)
+    keep(wanted.out / f"{wanted.table}.json")
+    return publish(wanted.out)
 
 
 def _print_section(stream: str, section: "Section", console: Console) -> None:

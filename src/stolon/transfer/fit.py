@@ -149,10 +149,8 @@ class Fit:
     def _one_epoch(self) -> float:
         task, seed, epoch = self._lesson.task, self._lesson.seed, self._epoch
         order = permutation(len(task.train), seed, "order", task.name, epoch)
-        size = self._training.batch_size
-        batches = order.split(size) if self._training.drop_last else mini_batches(order, size)
-        if self._training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
-            batches = batches[:-1]
+        training = self._training
+        batches = mini_batches(order, training.batch_size, drop_last=training.drop_last)
         total, steps = torch.zeros(()), 0
         with seeded(seed, "dropout", task.name, epoch):
             for step, indices in enumerate(batches):
