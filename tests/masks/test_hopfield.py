@@ -290,9 +290,8 @@ def test_tasks_are_learned_with_labels_shared_or_not():
 def test_training_begins_where_it_is_told_and_leaves_that_alone():
     net, task = GainNet(64, 3, width=16), toy_task("t", 1)
     start = [torch.full((16,), -5.0), torch.full((16,), 5.0)]
-    slow = MaskTraining(
-        learning_rate=1e-6, optimizer="sgd", batch_size=47, epochs=1
-    )  # a batch of one is left out
+    # 48 samples: the one that is left over, which has no variance, joins those before it
+    slow = MaskTraining(learning_rate=1e-6, optimizer="sgd", batch_size=47, epochs=1)
     found = train_gains(net, task.train, slow, start=start)
     assert [pattern.unique().tolist() for pattern in found] == [[-1.0], [1.0]]
     assert start[0].unique().tolist() == [-5.0]

@@ -9,7 +9,7 @@ from torch import Tensor
 from stolon.masks.coefficients import mixed_weights
 from stolon.masks.frozen import FrozenNet
 from stolon.masks.inference import Candidates, Weights
-from stolon.masks.memory import StoredMask
+from stolon.masks.memory import Kept, StoredMask
 from stolon.masks.mixing import Form, LayeredMasks
 from stolon.masks.popup import MaskRule
 from stolon.masks.selection import top_mask
@@ -31,6 +31,15 @@ def random_mask(frozen: FrozenNet, rule: MaskRule, seed: int, index: int) -> Sto
         layers.append(drawn < 0.5 if rule.rule == "nonnegative" else top_mask(drawn, rule.keep(shape)))
     scales = [rule.scale(shape) for shape in frozen.shapes]
     return StoredMask.of(layers, scales, frozen.begin_statistics())
+
+
+@torch.no_grad()
+def summed(frozen: FrozenNet, masks: LayeredMasks, scales: Sequence[float], kept: Kept) -> list[Tensor]:
+    """The weights of a task that is kept as coefficients."""
+    found = mixed_weights(frozen, masks, scales, kept.alpha.float())
+    if kept.last is not None:
+        found[-1] = kept.last.last_weight(frozen)
+    return found
 
 
 @final

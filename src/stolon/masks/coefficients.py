@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from stolon.errors import TaskError
 from stolon.masks.fitting import MaskTraining, accuracy, check_classes
 from stolon.masks.frozen import FrozenNet
+from stolon.masks.memory import Kept, StoredMask
 from stolon.masks.mixing import LayeredMasks
 from stolon.masks.popup import MaskRule, begin_scores, masked, scaled
 from stolon.outcomes import Epoch
@@ -37,7 +38,7 @@ class CoefficientFit:
         penalty: lambda of Eq. 2.
         start: coefficients [d, m] to begin with; by default 1 / m.
         hybrid: the rule of a mask that the last layer gets of its own (appendix A.5); None for none.
-        last: the last layer's weight where it stays as it is; None where it is a sum too, or gets a mask.
+        last: the last layer's own mask where it has one that stays as it is.
 
     Raises:
         DataError: the network cannot answer the task.
@@ -55,12 +56,13 @@ class CoefficientFit:
         penalty: float = 0.0,
         start: Tensor | None = None,
         hybrid: MaskRule | None = None,
-        last: Tensor | None = None,
+        last: StoredMask | None = None,
     ) -> None:
         check_classes(frozen, task)
         self._frozen, self._masks, self._scales = frozen, masks, tuple(scales)
         self._task, self._seed, self._training = task, seed, training
-        self._penalty, self._hybrid, self._fixed = penalty, hybrid, last
+        self._penalty, self._hybrid, self._kept_last = penalty, hybrid, last
+        self._fixed = None if last is None else last.last_weight(frozen)
         begun = torch.full((len(frozen.weights), masks.count), 1 / masks.count) if start is None else start
         self.alpha = begun.detach().float().clone().requires_grad_()
         self.scores: Tensor | None = None
@@ -105,6 +107,17 @@ class CoefficientFit:
         return accuracy(
             self._frozen, self.weights(), self.statistics, self._task.val, len(self._task.classes)
         )
+
+    def kept(self) -> Kept:
+        """What is kept of the task, coefficients in half precision."""
+        last = self._kept_last
+        if self.scores is not None:
+            assert self._hybrid is not None
+            last = StoredMask.of(
+                [self._hybrid.mask(self.scores)], [self._hybrid.scale(self.scores.shape)], {}
+            )
+        statistics = {name: value.clone() for name, value in self.statistics.items()}
+        return Kept(-1, self.alpha.detach().half(), statistics, last)
 
     def _one_epoch(self) -> float:
         task, total = self._task, torch.zeros(())

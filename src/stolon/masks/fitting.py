@@ -18,7 +18,7 @@ from stolon.errors import DataError, TaskError
 from stolon.masks.frozen import FrozenNet
 from stolon.masks.popup import MaskRule, Room, begin_scores, masked, scaled
 from stolon.outcomes import Epoch
-from stolon.randomness import permutation, seeded
+from stolon.randomness import number, permutation, seeded
 from stolon.settings import one_of
 from stolon.tasks import Split, Task, to_float
 from stolon.training import (
@@ -85,6 +85,11 @@ class Job:
     task: Task
     seed: int
     start: tuple[Tensor, ...] = field(default=(), hash=False)
+
+
+def mask_seed(seed: int, index: int) -> int:
+    """The seed of the i-th of several masks of one task; the first has the task's own."""
+    return seed if index == 0 else number(seed, "impression", index)
 
 
 @final

@@ -44,7 +44,7 @@ from stolon.masks.popup import MaskRule, masked
 from stolon.randomness import generator, permutation
 from stolon.settings import at_least, whole, within
 from stolon.tasks import Split, to_float
-from stolon.training import OptimizerName, Training, make_optimizer
+from stolon.training import OptimizerName, Training, make_optimizer, mini_batches
 
 _SIGN: Final = MaskRule(rule="nonnegative", scaled=False)
 _TIE = 1e-6  # a unit whose field is nearer to 0 stays: rounding must not flip it for ever
@@ -249,7 +249,7 @@ def train_gains(
     Args:
         net: the network.
         split: what to learn.
-        training: how; a last mini-batch of one sample is left out, for it has no variance.
+        training: how.
         seed: the order of the data is a function of it.
         first_output: the output of the task's first class: 0 where tasks share their labels; the released experiment
             on split MNIST gives each task outputs of its own.
@@ -269,7 +269,7 @@ def train_gains(
         for group in optimizer.param_groups:
             group["lr"] = training.rate(epoch)
         order = permutation(len(split), seed, "order", "gains", epoch)
-        for indices in _batches(order, training.batch_size):
+        for indices in mini_batches(order, training.batch_size):
             x, y = split.batch(indices)
             loss = cross_entropy(net(x, _straight_through(scores)), y + first_output)
             _require_finite(loss)
@@ -324,7 +324,7 @@ def recover_gains(
     Args:
         net: the network.
         stores: of each hidden layer.
-        x: inputs of one task [N, ...], N >= 2; a last mini-batch of one is left out.
+        x: inputs of one task [N, ...], N >= 2.
         recovery: how.
 
     Raises:
@@ -344,7 +344,7 @@ def recover_gains(
         raise DataError(f"expected at least two inputs, found {list(x.shape)}")
     scores = [store.mean.requires_grad_() for store in stores]
     optimizer = make_optimizer(scores, how)
-    batches = _batches(torch.arange(len(x)), how.batch_size) * how.epochs
+    batches = mini_batches(torch.arange(len(x)), how.batch_size) * how.epochs
     for step, indices in enumerate(batches, start=1):
         done = step / len(batches)
         gains = _straight_through(scores)
@@ -356,10 +356,6 @@ def recover_gains(
         loss.backward()
         optimizer.step()
     return _patterns(scores)
-
-
-def _batches(order: Tensor, size: int) -> list[Tensor]:
-    return [indices for indices in order.split(size) if len(indices) > 1]
 
 
 def _straight_through(scores: Sequence[Tensor]) -> list[Tensor]:

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from stolon.errors import DataError, SettingError, TaskError
 from stolon.masks.adoption import fingerprint_of, own_basis, own_coefficients, own_mask, place_of, try_out
 from stolon.masks.base import MaskLearner
-from stolon.masks.basis import Sums, layered, random_mask
+from stolon.masks.basis import Sums, layered, random_mask, summed
 from stolon.masks.coefficients import CoefficientFit, mixed_weights
-from stolon.masks.fitting import Job, PopupFit
+from stolon.masks.fitting import Job, PopupFit, mask_seed
 from stolon.masks.frozen import FrozenNet, Identity
 from stolon.masks.impressions_config import ImpressionsConfig
 from stolon.masks.inference import Candidates
@@ -39,7 +39,6 @@ from stolon.masks.memory import Kept, StoredMask, below
 from stolon.masks.mixing import LayeredMasks
 from stolon.masks.popup import masked, scaled
 from stolon.outcomes import Epoch, Size
-from stolon.randomness import number
 from stolon.records import Json
 from stolon.tasks import Task
 
@@ -159,14 +158,7 @@ class Impressions(MaskLearner):
         kept = self._kept[task]
         if kept.mask >= 0:
             return self._basis[kept.mask].weights(self.frozen)
-        return self._summed(kept, self.frozen, self._ready_masks())
-
-    def _summed(self, kept: Kept, frozen: FrozenNet, masks: LayeredMasks) -> list[Tensor]:
-        with torch.no_grad():
-            found = mixed_weights(frozen, masks, self._scales(frozen), kept.alpha.float())
-        if kept.last is not None:
-            found[-1] = kept.last.last_weight(frozen)
-        return found
+        return summed(self.frozen, self._ready_masks(), self._scales(), kept)
 
     def _weights_under_way(self) -> list[Tensor]:
         state = self._saved if self._fit is None else self._fit.state()
@@ -249,7 +241,7 @@ class Impressions(MaskLearner):
                 )
             kept = own_coefficients(knowledge, frozen, len(masks))
             ready = ready or layered(masks, frozen, self.config.form)
-            weights = self._summed(kept, frozen, ready)
+            weights = summed(frozen, ready, self._scales(frozen), kept)
         try_out(frozen, weights, kept.statistics)
         self._basis, self._masks, self._kept[task] = masks, ready, kept
 
@@ -279,7 +271,7 @@ class Impressions(MaskLearner):
             first = len(self._made)
             last = min(first + at_once, wanted)
             if self._fit is None:
-                jobs = [Job(task, _seed_of(seed, i)) for i in range(first, last)]
+                jobs = [Job(task, mask_seed(seed, i)) for i in range(first, last)]
                 self._fit = PopupFit(frozen, jobs, rule, config)
                 if self._saved:
                     self._fit.load(self._saved)
@@ -308,7 +300,7 @@ class Impressions(MaskLearner):
         for epoch in self._fit.run():
             self._ready = None
             yield epoch
-        self._kept[task.name] = self._kept_of(self._fit)
+        self._kept[task.name] = self._fit.kept()
 
     def _coefficient_fit(
         self, frozen: FrozenNet, task: Task, seed: int, kept: Kept | None = None
@@ -325,15 +317,8 @@ class Impressions(MaskLearner):
             penalty=self.config.penalty,
             start=None if kept is None else kept.alpha,
             hybrid=self.config.mask_rule() if is_hybrid else None,
-            last=None if kept is None or kept.last is None else kept.last.last_weight(frozen),
+            last=None if kept is None else kept.last,
         )
-
-    def _kept_of(self, fit: CoefficientFit, last: StoredMask | None = None) -> Kept:
-        if fit.scores is not None:
-            rule = self.config.mask_rule()
-            last = StoredMask.of([rule.mask(fit.scores)], [rule.scale(fit.scores.shape)], {})
-        statistics = {name: value.clone() for name, value in fit.statistics.items()}
-        return Kept(-1, fit.alpha.detach().half(), statistics, last)
 
     def follow(self, name: str, data: Task, *, seed: int = 0) -> Iterator[Epoch]:
         """Let a task that was learned as coefficients follow a drift of its data: the coefficients go on training.
@@ -361,7 +346,7 @@ class Impressions(MaskLearner):
         fit = self._coefficient_fit(self.frozen, data, seed, kept)
         fit.statistics = {key: value.clone() for key, value in kept.statistics.items()}
         yield from fit.run()
-        self._kept[name] = self._kept_of(fit, kept.last)
+        self._kept[name] = fit.kept()
         self._ready = None
 
     # Saving
@@ -402,8 +387,3 @@ class Impressions(MaskLearner):
         self._frozen, self._basis, self._masks, self._kept, self._made = frozen, basis, None, kept, made
         self._is_taken = bool(state.get("taken", False))
         self._fit, self._saved, self._ready = None, saved, None
-
-
-def _seed_of(seed: int, index: int) -> int:
-    """The seed of a task's i-th mask; the first has the task's own."""
-    return seed if index == 0 else number(seed, "impression", index)

@@ -16,16 +16,16 @@ from torch import Tensor
 from stolon.experiments.impress.plans import Item, Plan, Unit
 from stolon.experiments.impress.settings import WEIGHTS, WRONG
 from stolon.experiments.impress.shelf import Shelf
-from stolon.masks.basis import Sums, layered, random_mask
-from stolon.masks.coefficients import CoefficientFit, mixed_weights
-from stolon.masks.fitting import Job, accuracy
+from stolon.masks.basis import Sums, layered, random_mask, summed
+from stolon.masks.coefficients import CoefficientFit
+from stolon.masks.fitting import Job, accuracy, mask_seed
 from stolon.masks.frozen import FrozenNet
 from stolon.masks.inference import Candidates, Per, TaskSearch, Weights
 from stolon.masks.memory import Kept, StoredMask
 from stolon.masks.mixing import LayeredMasks
 from stolon.masks.parallel import train_masks
 from stolon.masks.storage import smallest
-from stolon.randomness import number, permutation
+from stolon.randomness import permutation
 from stolon.tasks import Split, Task, to_float
 
 BATCH = 128
@@ -113,7 +113,7 @@ class Work:
         if kind == "heterogeneous":  # one seed for all, as in the paper (A.1)
             jobs = [Job(self._basis_task(i), run) for i in range(count)]
         else:
-            jobs = [Job(self._basis_task(0), _seed_of(run, i)) for i in range(count)]
+            jobs = [Job(self._basis_task(0), mask_seed(run, i)) for i in range(count)]
         at_once = self._setting.at_once
         return [(i, jobs[i : i + at_once]) for i in range(0, count, at_once)]
 
@@ -155,11 +155,7 @@ class Work:
         )
         for _ in fit.run():
             pass
-        last = None
-        if fit.scores is not None:
-            last = StoredMask.of([self._rule.mask(fit.scores)], [self._scales[-1]], {})
-        statistics = {name: value.clone() for name, value in fit.statistics.items()}
-        return Kept(-1, fit.alpha.detach().half(), statistics, last)
+        return fit.kept()
 
     def _kept(self, size: int, index: int) -> Kept:
         """A new task's coefficients, from disk if they are there: inference needs them all."""
@@ -237,12 +233,7 @@ class Work:
     # Under which weights
 
     def _weights(self, size: int, kept: Kept) -> list[Tensor]:
-        with torch.no_grad():
-            found = mixed_weights(self.frozen, self._layered(size), self._scales, kept.alpha.float())
-        if kept.last is not None:
-            (mask,) = kept.last.masks(self.frozen.shapes[-1:])
-            found[-1] = mask * self.frozen.weights[-1] * float(kept.last.scales[0])
-        return found
+        return summed(self.frozen, self._layered(size), self._scales, kept)
 
     def _as_sum(self, size: int, kept: Kept, task: Task) -> float:
         return self._accuracy(self._weights(size, kept), kept.statistics, task)
@@ -325,8 +316,3 @@ class Work:
 
     def _shuffled(self, task: Task, order: int) -> Tensor:
         return permutation(len(task.test), self._unit.run, "impress", "test", task.name, order)
-
-
-def _seed_of(run: int, index: int) -> int:
-    """The seed of a homogeneous basis's i-th mask; the first has the run's own."""
-    return run if index == 0 else number(run, "impression", index)
