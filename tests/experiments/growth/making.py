@@ -80,8 +80,10 @@ def made(plan, gain, share, *, leave_out=lambda item, seed: False):
                 data = {
                     "rows": [[0.8], [last, last]], "val": [last - 0.1] * 2, "parameters": int(1000 * share(item)),
                     "growths": GROWTHS, "seconds": 4.0, "bytes": 1,
-                    "learned": 1 if item.delta == 1 else 2, "alone": {"random": 0, "as-released": 1}.get(item.kind, 2),
+                    "alone": {"random": 0, "as-released": 1}.get(item.kind, 2),
                 }  # fmt: skip
+                if item.kind != "random":
+                    data["learned"] = 1 if item.delta == 1 else 2
             found.append(Record("trial", *about, facts, versions={"torch": "2"}, hardware={"cores": 2}))
             found.append(Record("done", *about, data))
     return found

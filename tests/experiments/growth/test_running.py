@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import filelock
 import pytest
-from tests.experiments.growth.making import TINY, plan, results
+from tests.experiments.growth.making import TINY, made, plan, results
 
 from stolon.errors import DataError, RecipeChangedError, StoreLockedError, TrialsFailedError
 from stolon.experiments.growth import running
@@ -136,6 +136,25 @@ def test_other_methods_are_run_beside_bind_and_grow(four):
     assert found.solution(Item("independent"), 0).gain == 0
     assert found.solution(Item("frozen"), 0).forgetting == 1
     assert events[-1].done == 8
+
+
+@pytest.mark.parametrize("figure", ["whole", "four"])
+def test_records_that_tests_make_by_hand_have_nothing_that_runs_do_not_give(request, figure):
+    folder, _ = request.getfixturevalue(figure)
+    wanted = plan("growth-figure2" if figure == "whole" else "growth-figure4")
+    by_hand = {
+        (record.kind, record.learner): record.data for record in made(wanted, lambda *_: 0.1, lambda _: 1)
+    }
+    found = [record for record in records(folder) if record.kind in ("trial", "task", "done")]
+    assert {(record.kind, record.learner) for record in found} == by_hand.keys() - {("experiment", "")}
+    for record in found:
+        expected = by_hand[record.kind, record.learner]
+        assert expected.keys() <= record.data.keys(), (record.kind, record.learner)
+        if record.kind == "done":
+            for mine, theirs in zip(
+                expected.get("growths", []), record.data.get("growths", []), strict=False
+            ):
+                assert mine.keys() == theirs.keys()
 
 
 def test_other_methods_that_were_stopped_go_on_from_their_checkpoint(four, tmp_path):

@@ -4,8 +4,9 @@ import dataclasses
 import pytest
 import torch
 from tests.experiments.impress.making import plan
+from tests.experiments.impress.records import made as records_made
 
-from stolon.experiments.impress.plans import Item, Unit
+from stolon.experiments.impress.plans import SPECS, Item, Unit
 from stolon.experiments.impress.work import Work
 from stolon.masks.coefficients import CoefficientFit
 from stolon.masks.fitting import Job, PopupFit
@@ -235,3 +236,17 @@ def test_tasks_keep_their_data_and_lose_only_validation(basis):
     assert dataclasses.replace(copy.copy(theirs), val=mine.val).digest() == mine.digest()
     assert mine.test.digest() == theirs.test.digest()
     assert basis.facts() == {"weights": [768, 120], "statistics_bytes": 0, "classes": 10}
+
+
+@pytest.mark.parametrize("figure", list(SPECS))
+def test_records_that_tests_make_by_hand_have_nothing_that_units_do_not_give(folder, figure):
+    wanted = plan(figure, runs=1, densities=(DENSITY,))
+    by_hand = {record.where: record.data for record in records_made(wanted) if record.kind == "task"}
+    compared = set()
+    for unit in wanted.units():
+        mine = Work(wanted, unit, folder)
+        for item in wanted.items(unit.kind):
+            if item.what not in compared:
+                compared.add(item.what)
+                assert by_hand[item.where].keys() <= {*mine.give(item), "seconds"}, item
+    assert compared == {item.what for unit in wanted.units() for item in wanted.items(unit.kind)}
