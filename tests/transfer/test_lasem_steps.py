@@ -112,6 +112,28 @@ def test_of_regression_too(transfer):
     assert_close(found, naive_gradients(transfer, lesson, space, posterior, x, y))
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [(nn.LeakyReLU(0.2, inplace=True),), (nn.Linear(144, 8), nn.BatchNorm1d(8), nn.ReLU(inplace=True))],
+    ids=["in place", "normalised"],
+)
+def test_the_exact_loss_is_the_naive_one_whatever_the_tail_does(tail):
+    """An E-step shares its forward pass with the M-step: what it does in place must not reach it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), *tail)  # noqa: E731
+        lesson = set_up(net=net)
+    em = em_of(lesson, exact=True)
+    (loss,) = em.losses(X, Y, 1, 1)
+    posterior, twin = em.belief.posterior, doubled(lesson)
+    twin.parts.tail.train()
+    expected = sum(
+        p * naive_loss("hard", twin, choice, X.double(), Y)
+        for p, choice in zip(posterior.tolist(), em._space.choices, strict=True)
+    )
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
 @settings(max_examples=6)
 @given(st.lists(st.sampled_from([0.0, 1e-12, 0.1, 1.0]), min_size=4, max_size=4).filter(any))
 def test_whatever_the_posterior_gives_no_weight(weights):

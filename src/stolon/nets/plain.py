@@ -22,22 +22,25 @@ from stolon.errors import SettingError
 from stolon.nets.initialisation import truncated_normal
 from stolon.nets.pooling import SameMaxPool2d
 
+_OF_RESNET18: Final[Mapping[int, tuple[tuple[int, ...], ...]]] = {
+    4: ((1, 2, 3), (4, 5), (6, 7), (8, 9)),
+    5: ((1, 2, 3), (4, 5), (6, 7), (8,), (9,)),
+    6: ((1, 2, 3), (4, 5), (6,), (7,), (8,), (9,)),
+    7: ((1, 2, 3), (4,), (5,), (6,), (7,), (8,), (9,)),
+    8: ((1, 2), (3,), (4,), (5,), (6,), (7,), (8,), (9,)),
+}
 GROUPS: Final[Mapping[str, Mapping[int, tuple[tuple[int, ...], ...]]]] = MappingProxyType(
     {
         "stl-conv9": {3: ((1, 2, 3), (4, 5, 6), (7, 8, 9))},
-        "resnet18-plain": {
-            4: ((1, 2, 3), (4, 5), (6, 7), (8, 9)),
-            5: ((1, 2, 3), (4, 5), (6, 7), (8,), (9,)),
-            6: ((1, 2, 3), (4, 5), (6,), (7,), (8,), (9,)),
-            7: ((1, 2, 3), (4,), (5,), (6,), (7,), (8,), (9,)),
-            8: ((1, 2), (3,), (4,), (5,), (6,), (7,), (8,), (9,)),
-        },
+        "resnet18-plain": _OF_RESNET18,
+        "resnet18": _OF_RESNET18,
     }
 )
 """The papers' groups of layers: net, number of groups -> stages (counted from 1) of each group.
 
-Stage 1 of ``resnet18-plain`` is convolution 1, stage s > 1 the convolutions 2s - 2 and 2s - 1; in convolutions its
-groups are 4: [5, 4, 4, 4]; 5: [5, 4, 4, 2, 2]; 6: [5, 4, 2, 2, 2, 2]; 7: [5, 2, 2, 2, 2, 2, 2]; 8: [3, 2, ... 2].
+Stage 1 of ``resnet18-plain``, and of the standard ``resnet18``, is convolution 1, stage s > 1 the convolutions 2s - 2
+and 2s - 1; in convolutions its groups are 4: [5, 4, 4, 4]; 5: [5, 4, 4, 2, 2]; 6: [5, 4, 2, 2, 2, 2];
+7: [5, 2, 2, 2, 2, 2, 2]; 8: [3, 2, ... 2].
 """
 
 

@@ -75,10 +75,30 @@ class Stage(nn.Module):
             return False
         return not any(_has_state(module) for module in rest)
 
+    @cached_property
+    def takes_whole_batches(self) -> bool:
+        """See :func:`takes_whole_batches`."""
+        return takes_whole_batches(self)
+
     def forward(self, x: Tensor) -> Tensor:
         """Inputs of the next stage."""
         y: Tensor = self.pool(self.body(x))
         return y
+
+
+def takes_whole_batches(module: nn.Module) -> bool:
+    """Whether a mini-batch is more to a module than its samples: batch normalisation, or whatever has buffers.
+
+    Batch normalisation that keeps no running statistics has none; it takes each mini-batch's own in evaluation too.
+
+    Example:
+        >>> takes_whole_batches(nn.BatchNorm2d(3, affine=False, track_running_stats=False))
+        True
+        >>> takes_whole_batches(nn.GroupNorm(1, 3))
+        False
+    """
+    normalises = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    return normalises or any(True for _ in module.buffers())
 
 
 @final

@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stolon.errors import SettingError
+from stolon.nets.stages import takes_whole_batches
 from stolon.records import Json
 from stolon.settings import above, one_of, whole, within
 from stolon.tasks import Task
@@ -71,6 +72,7 @@ class LasemConfig(TransferConfig):
         e_precision: of the E-step's forward pass where it is not the M-step's too: ``"float32"`` or ``"bfloat16"``.
         groups: layers that are shared together, counted from 1, such as ``[[1, 2], [3, 4]]``; none by default.
         fixed: the ablation of section 4.3: the posterior is not inferred; this configuration has ``fixed_probability``.
+            Likelihood, prior, ``e_every`` and ``warm_up`` are not used then.
         fixed_probability: of that one, above 0 up to 1; the others share the rest evenly.
         warm_up: epochs in which the prior stays as it was at first, >= 0: what is most probable before anything has
             been learned is chance, and Eq. 1 never forgets it. Ours; 0 is the papers'.
@@ -105,6 +107,10 @@ class LasemConfig(TransferConfig):
         above("fixed_probability", self.fixed_probability, 0)
         within("fixed_probability", self.fixed_probability, 0, 1)
         whole("warm_up", self.warm_up, 0)
+        if self.fixed is None and self.fixed_probability != 1:
+            raise SettingError(
+                "fixed_probability: of no use without a fixed configuration; name one, or leave it out"
+            )
 
     def belief(self, space: Space, depth: int, before: Tensor | None) -> Belief:
         """What is believed when a task begins."""
@@ -138,7 +144,7 @@ class EM(Strategy):
         self._broad = True  # whether the last posterior gave weight to most
         self._mark = belief.state()
         self._seen = 0  # mini-batches
-        self._by_sample = config.draw_for == "sample" and not self._network.has_statistics
+        self._by_sample = config.draw_for == "sample" and not self._network.takes_whole_batches
         self._every = config.e_every or e_step_interval(self._network.macs, self._plan(self._all)[0])
 
     @property
@@ -201,7 +207,9 @@ class EM(Strategy):
             # most configurations will be trained: one forward pass serves both steps
             nodes = self._nodes(self._all, x)
             with torch.no_grad():
-                found = self._judge(nodes.detach(), self._all, y)
+                # a tail may work in place on what the M-step needs
+                alone = nodes.detach() if _keeps_inputs(self._parts.tail) else nodes.detach().clone()
+                found = self._judge(alone, self._all, y)
             belief.see(found, counts)
             if not bool(found.isfinite().all()):
                 nodes = None  # 0 x infinity: what has blown up and has no weight must not take part
@@ -246,11 +254,11 @@ class EM(Strategy):
             return self._judge(nodes, self._all, y)
 
     def _judge(self, nodes: Tensor, chosen: tuple[int, ...], y: Tensor) -> Tensor:
-        outputs = self._outputs(self._parts.tail.eval()(nodes), chosen, len(y))
+        outputs = self._outputs(self._behind(self._parts.tail.eval(), nodes, len(y)), chosen, len(y))
         return batch_log_likelihood(log_likelihood(outputs.float(), y), self._config.likelihood)
 
     def _loss(self, nodes: Tensor, chosen: tuple[int, ...], y: Tensor, weights: Sequence[float]) -> Tensor:
-        outputs = self._outputs(self._parts.tail.train()(nodes), chosen, len(y))
+        outputs = self._outputs(self._behind(self._parts.tail.train(), nodes, len(y)), chosen, len(y))
         weight = torch.tensor(weights)
         found = weight @ loss(outputs, y)
         shares = weight @ (self._space.matrix[list(chosen)] > 0).float()
@@ -266,6 +274,12 @@ class EM(Strategy):
         """By configuration, [K, B, C]."""
         plan, _ = self._plan(chosen)
         return plan.in_order(nodes.unflatten(0, (-1, batch)))
+
+    def _behind(self, tail: nn.Module, nodes: Tensor, batch: int) -> Tensor:
+        """What the tail makes of nodes, to whose normalisation each is a mini-batch of its own."""
+        apart = nodes.split(batch) if takes_whole_batches(tail) else (nodes,)
+        found = [tail(node) for node in apart]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _plan(self, chosen: tuple[int, ...]) -> tuple[Plan, list[set[Variant]]]:
         if chosen not in self._plans:
@@ -359,3 +373,11 @@ class Lasem(TransferLearner):
         wins, profiles = dict(groups["wins"]), dict(groups["profiles"])
         super()._restore(document, groups)
         self._wins, self._profiles = wins, profiles
+
+
+def _keeps_inputs(tail: nn.Module) -> bool:
+    """Whether it is sure that nothing in a tail works in place."""
+    return all(
+        type(module).__module__.startswith("torch.nn.") and not getattr(module, "inplace", False)
+        for module in tail.modules()
+    )

@@ -14,7 +14,7 @@ from stolon import nets
 from stolon.errors import SettingError
 from stolon.measure import flop_counter
 from stolon.nets.heads import new_head
-from stolon.nets.stages import Stage, Staged, split
+from stolon.nets.stages import Stage, Staged, split, takes_whole_batches
 from stolon.randomness import generator, number
 from stolon.transfer import prefix
 from stolon.transfer.configurations import Configuration
@@ -85,6 +85,8 @@ class Network:
         structure = self._fresh(0, "structure")
         self.stages: list[Stage] = list(structure)
         self.has_statistics = any(True for stage in self.stages for _ in stage.buffers())
+        self.takes_whole_batches = takes_whole_batches(structure)
+        """Whether samples of a mini-batch act on each other anywhere, the tail included."""
         modules = [module for stage in self.stages for module in stage.modules()]
         self._dropouts = [module for module in modules if isinstance(module, nn.modules.dropout._DropoutNd)]
         if parts > 1 and any(isinstance(m, nn.modules.conv._ConvTransposeNd) for m in modules):

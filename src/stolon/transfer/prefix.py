@@ -124,8 +124,7 @@ def _rows(x: Tensor, nodes: Tensor, count: int) -> Tensor:
 
 def _each(stage: Stage, parameters: Parameters, x: Tensor, count: int) -> Tensor:
     """A stage on several nodes, of ``count`` inputs each."""
-    if stage.training and not stage.is_plain and any(True for _ in stage.buffers()):
-        # a node is a mini-batch of its own to normalisation
+    if stage.takes_whole_batches:  # a node is a mini-batch of its own to normalisation
         return torch.cat([apply(stage, parameters, node) for node in x.split(count)])
     return apply(stage, parameters, x)
 

@@ -121,6 +121,20 @@ def test_table_2_is_relative_to_all_and_tells_how_time_grows(tasks, accuracy):
     assert "From 4 to 7 groups time grows 1.20 ± 0.00 times." in section.text
 
 
+@pytest.mark.parametrize(
+    ("stream", "transfer", "accuracy"),
+    [
+        ("cifar100-lasem", "deconvolution", "–"),
+        ("cifar10-stl", "hard", "–"),
+        ("cifar10-stl", "deconvolution", "45.4 ± 0.4"),
+    ],
+)
+def test_table_2_prints_the_papers_numbers_of_the_papers_mechanism_alone(stream, transfer, accuracy):
+    section = made(Wanted("lasem-table2", scale="half", streams=(stream,), transfers=(transfer,)), {})
+    first = section.tables[0].rows[0]
+    assert first[section.tables[0].columns.index("paper: accuracy [%]")] == accuracy
+
+
 def test_figure_6_compares_every_probability_with_lasem():
     section = made(
         Wanted("lasem-figure6", streams=("digits-mixed",)),

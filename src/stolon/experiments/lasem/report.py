@@ -183,9 +183,9 @@ def _lasem_words(plan: Plan) -> str:
         return ""
     told = "; ".join(f"{name} ({_words(VARIANTS[name]) or 'no setting changed'})" for name in names)
     return (
-        f"\n\nLASEM ran as {told}. By default it is estimated: one configuration drawn from the posterior is trained "
-        "at each mini-batch, and E-steps are as rare as their cost asks; the papers compute all configurations at "
-        "every mini-batch, which exact does here."
+        f"\n\nLASEM ran as {told}. By default it is estimated: each sample of a mini-batch trains one configuration "
+        "drawn from the posterior, and E-steps are as rare as their cost asks; the papers compute all configurations "
+        "at every mini-batch, which exact does here."
     )
 
 

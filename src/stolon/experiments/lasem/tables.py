@@ -79,10 +79,10 @@ def _table2(found: Measured) -> Section:
     rows = []
     for transfer in plan.transfers:
         all_ = all_of(found, transfer)
-        base = paper.TABLE2.get((data_of(found), tasks, 0))
+        base = paper.TABLE2.get((data_of(found), transfer, tasks, 0))
         for method in plan.find(transfer=transfer):
             peak = found.peak(method)
-            line = paper.TABLE2.get((data_of(found), tasks, method.groups))
+            line = paper.TABLE2.get((data_of(found), transfer, tasks, method.groups))
             rows.append(
                 (
                     method.label,
