@@ -127,6 +127,8 @@ def test_random_growth_needs_no_independent_network_and_is_a_function_of_the_see
     assert (growth.binding, growth.delta, growth.scores, growth.distribution) == ("random", None, {}, ())
     grown = conflict.random_units(3, 0, "t2")
     assert growth.grown == tuple(str(i + 1) for i in grown)
+    drawn = [learned(3, bind="random", grow="random", draw=draw).growth("t2") for draw in range(5)]
+    assert len({(growth.bound, growth.grown) for growth in drawn}) > 1
 
 
 def test_delta_can_be_said_per_task():

@@ -144,14 +144,18 @@ def _picture(learner: str, seed: int, found: Mapping[str, Mapping[str, Any]]) ->
     made = routes(found)
     own = {task: sum(owner == task for owner in route) for task, route in made.items()}
     told = ", ".join(f"{task} {count}" for task, count in own.items())
+    binds = ", ".join(
+        f"{task} to {said['bound']}" for task, said in found.items() if said["bound"] is not None
+    )
     return [
         network(
             made,
             said["units"],
             said["parameters"],
             title=f"{learner}: the joint network",
-            alt=f"A graph of layers and their copies. Layers that each task has of its own: {told}.",
+            alt=f"A graph of layers and their copies. Layers that each task has of its own: {told}. Bound: {binds}.",
             caption="Each line is a task's route; a box is a copy of a layer and says whose it is; it is the wider the "
-            f"more parameters it has (seed {seed}).",
+            f"more parameters it has. An arrow leads from a task to the one that it was bound to (seed {seed}).",
+            bound={task: said["bound"] for task, said in found.items()},
         )
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from stolon.experiments.drawing import COLOURS, Figure, canvas, legend, plain, short, svg
 
+_ARROWS = -0.5  # where those between tasks stand
 _MOST_COLOURS = 8  # more tasks take their colours from a scale
 
 
@@ -15,8 +16,11 @@ def network(
     title: str,
     alt: str,
     caption: str = "",
+    bound: Mapping[str, str | None] | None = None,
 ) -> Figure:
     """A column for each layer, a box for each of its copies, a line for each task through the boxes that it uses.
+
+    At the left an arrow leads from each task to the one that it was bound to.
 
     Args:
         routes: by task, in order, the task that each layer on its route was made for.
@@ -25,6 +29,7 @@ def network(
         title: over the picture.
         alt: what it shows, in words.
         caption: one line under it.
+        bound: by task, the one that it was bound to; no arrows where it is not told.
 
     Returns:
         The picture; a box is as wide as its layer is large (the root of its share of the largest), and says the number
@@ -69,7 +74,20 @@ def network(
             [f"{label}\n{_count(size)}" for label, size in zip(layers, sizes, strict=True)],
         )
         axes.set_yticks([])
-        axes.set_xlim(-0.6, len(layers) - 0.4)
+        ends = [(rows[task], rows[to]) for task, to in (bound or {}).items() if to is not None]
+        for start, end in ends:
+            axes.annotate(
+                "",
+                xy=(_ARROWS, end),
+                xytext=(_ARROWS, start),
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": colours[start],
+                    "linewidth": 1.4,
+                    "connectionstyle": f"arc3,rad={-0.5 / (start - end) ** 0.5:.3f}",  # long ones less, to stay in view
+                },
+            )
+        axes.set_xlim(_ARROWS - 0.55 if ends else -0.6, len(layers) - 0.4)
         axes.set_ylim(len(tasks) - 0.4, -0.6)
         axes.spines[:].set_visible(False)
         axes.set(title=short(title, 70), xlabel="layer, and its parameters")

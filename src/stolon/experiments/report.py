@@ -54,8 +54,14 @@ def write(
     )
 
 
-def publish(folder: Path, title: str, parts: Sequence[Section]) -> tuple[Path, Path]:
+def publish(folder: Path, title: str, parts: Sequence[Section], *, reload_s: int = 0) -> tuple[Path, Path]:
     """Write sections as ``report.html`` and ``report.md`` (with its pictures in ``report-figures``).
+
+    Args:
+        folder: where they go.
+        title: their heading.
+        parts: what they say.
+        reload_s: after so many seconds a browser loads the page again; 0: never.
 
     Returns:
         The paths of the HTML and of the Markdown file.
@@ -64,7 +70,7 @@ def publish(folder: Path, title: str, parts: Sequence[Section]) -> tuple[Path, P
         StoreError: the reports could not be written.
     """
     page, text = folder / "report.html", folder / "report.md"
-    durable.write(page, html(title, parts).encode())
+    durable.write(page, html(title, parts, reload_s=reload_s).encode())
     for figure_path, figure in _named(parts):
         durable.write(folder / figure_path, figure.data)
     durable.write(text, markdown(title, parts).encode())
@@ -92,8 +98,11 @@ def sections(records: Sequence[Record], extra: Sequence[Section] = ()) -> list[S
         raise StoreDamagedError(f"a record of the results lacks something: {error!r}") from error
 
 
-def html(title: str, parts: Sequence[Section]) -> str:
-    """The report as one HTML page; pictures are inside, nothing is loaded from elsewhere."""
+def html(title: str, parts: Sequence[Section], *, reload_s: int = 0) -> str:
+    """The report as one HTML page; pictures are inside, nothing is loaded from elsewhere.
+
+    ``reload_s`` is as :func:`publish` has it.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -104,7 +113,9 @@ def html(title: str, parts: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
-    return environment.get_template("report.html.jinja").render(title=title, sections=parts)
+    return environment.get_template("report.html.jinja").render(
+        title=title, sections=parts, reload_s=reload_s
+    )
 
 
 def markdown(title: str, parts: Sequence[Section]) -> str:

@@ -16,6 +16,7 @@ EVERY: Final = "*"
 """The entry of a mapping that holds for every task that has none of its own."""
 DELTA: Final = 0.5
 BIND: Final = "least-conflict"
+BOUND_RATE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class BindAndGrowConfig(Training):
         bind: whom to bind to: ``"least-conflict"``, ``"random"``, ``"first"``, ``"last"``, or an earlier task's name;
             or a mapping from tasks' names to one of these, with ``"*"`` for all others.
         grow: which layers: ``"nucleus"``, or ``"random"``: a random number of random layers, the paper's control.
+        draw: of random bindings and random growth: with another number other choices, and nothing else, >= 0.
         similarity: how layers are compared: one of :data:`stolon.growth.similarity.MEASURES`.
         samples: on how many of the new task's validation inputs at most, >= 4.
         parts: into how many groups the output channels of each layer are divided, each shared or grown by itself, >= 1.
@@ -51,9 +53,10 @@ class BindAndGrowConfig(Training):
     batch_size: int = 64
     learning_rate: float = 0.01
     delta: float | Mapping[str, float] = DELTA
-    bound_rate: float = 0.1
+    bound_rate: float = BOUND_RATE
     bind: str | Mapping[str, str] = BIND
     grow: str = "nucleus"
+    draw: int = 0
     similarity: str = "rsa"
     samples: int = 500
     parts: int = 1
@@ -76,11 +79,17 @@ class BindAndGrowConfig(Training):
                 )
         within("bound_rate", self.bound_rate, 0, 1)
         one_of("grow", self.grow, GROWTHS)
+        whole("draw", self.draw, 0)
         find(self.similarity)
         whole("samples", self.samples, LEAST)
         whole("parts", self.parts, 1)
         one_of("head", self.head, HEADS)
         whole("memory", self.memory, 1)
+        if self.as_released and self.bound_rate not in (0, BOUND_RATE, 1):
+            raise SettingError(
+                "bound_rate: expected 0 or 1 with as_released, whose code freezes bound layers or trains them at the "
+                f"full rate, found {self.bound_rate}"
+            )
         if self.as_released and self.similarity != "rsa":
             raise SettingError(
                 f"as_released: expected similarity='rsa', which the code has, found {self.similarity!r}"

@@ -10,6 +10,7 @@ from stolon.growth.independent import Independent
 from stolon.growth.joint import JointNetwork
 from stolon.growth.similarity import LEAST, dissimilarities, signatures
 from stolon.growth.task_network import TaskNetwork
+from stolon.randomness import number
 from stolon.tasks import Task, to_float
 from stolon.training import accuracy
 
@@ -33,13 +34,14 @@ def decide(
     """
     rule, labels = config.bind_of(task.name), [joint.structure.label(unit) for unit in joint.structure.units]
     found = None if alone is None else measure(joint, alone, task, seed, config)
-    bound = _bound(rule, joint.tasks, found, seed, task.name)
+    choices = seed if config.draw == 0 else number(seed, "draw", config.draw)
+    bound = _bound(rule, joint.tasks, found, choices, task.name)
     masses: list[float] = []
     if found is not None:
         spread = conflict.distribution_as_released if config.as_released else conflict.distribution
         masses = spread(found.conflicts[bound])
     if config.grow == "random":
-        delta, grown = None, conflict.random_units(len(labels), seed, task.name)
+        delta, grown = None, conflict.random_units(len(labels), choices, task.name)
     else:
         delta = config.delta_of(task.name)
         grown = (conflict.nucleus_as_released if config.as_released else conflict.nucleus)(masses, delta)

@@ -15,7 +15,7 @@ from stolon.settings import whole
 
 Tensors = dict[str, Tensor]
 Map = Callable[[Callable[[Sequence[Job]], list[Tensors]], Iterable[Sequence[Job]]], Iterable[list[Tensors]]]
-"""What ``map`` is: the built-in one, ``ProcessPoolExecutor(...).map``, ``ray.util.multiprocessing.Pool(...).map``."""
+"""What ``map`` is: the built-in one, ``ProcessPoolExecutor(...).map``, or that of a ``RayExecutor`` (see below)."""
 
 
 def train_masks(
@@ -42,8 +42,8 @@ def train_masks(
         DataError: tasks that do not fit the network, or each other; no jobs.
 
     Example:
-        >>> from concurrent.futures import ProcessPoolExecutor
-        >>> with ProcessPoolExecutor(2) as pool:  # doctest: +SKIP
+        >>> from stolon.experiments.on_ray import RayExecutor
+        >>> with RayExecutor(8) as pool:  # doctest: +SKIP
         ...     masks = list(train_masks(frozen, jobs, rule, training, run=pool.map))
     """
     whole("at_once", at_once, 1)

@@ -25,6 +25,7 @@ def add(sub: ArgumentParser) -> None:
         ("--trials", PositiveInt, "in all (default: 20)"),
         ("--sampler", Literal["nsga2", "gp", "random", "grid"], "what chooses (default: nsga2)"),
         ("--population", PositiveInt, "of nsga2 (default: 10)"),
+        ("--startup", PositiveInt, "random trials that gp begins with (default: 10)"),
         (
             "--together",
             PositiveInt,
@@ -36,6 +37,11 @@ def add(sub: ArgumentParser) -> None:
         ("--order", Literal["fixed", "searched"], "of the tasks (default: fixed)"),
         ("--seed", NonNegativeInt, "of the stream, the learning and the choices (default: 0)"),
         ("--workers", NonNegativeInt, "processes; 0: in this one (default: 1)"),
+        (
+            "--ray",
+            str,
+            "let a cluster of Ray's do the work (pip install 'stolon[ray]'): its address, auto, or local",
+        ),
         ("--cache-gb", PositiveFloat, "gigabytes that work shared by trials may take (default: 4)"),
         ("--out", str, "the search's folder (default: beside the file); pick: where to save the solution"),
         ("--max-parameters", NonNegativeInt, "pick: of the solution"),

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,7 @@ class Wanted:
         trials: how many in all.
         sampler: how sequences are chosen.
         population: of NSGA-II.
+        startup: random trials that a Gaussian process begins with.
         together: trials of a round.
         deltas: ``"shared"`` or ``"each"``.
         step: between deltas.
@@ -45,6 +47,7 @@ class Wanted:
         order: ``"fixed"`` or ``"searched"``.
         seed: of everything random.
         workers: processes.
+        ray: the address of a cluster of Ray's.
         cache_gb: gigabytes that shared work may take.
         out: the search's folder; for pick, where the solution is saved.
         max_parameters: pick: the budget.
@@ -62,6 +65,7 @@ class Wanted:
     trials: int | None = None
     sampler: str | None = None
     population: int | None = None
+    startup: int | None = None
     together: int | None = None
     deltas: str | None = None
     step: float | None = None
@@ -69,6 +73,7 @@ class Wanted:
     order: str | None = None
     seed: int | None = None
     workers: int | None = None
+    ray: str | None = None
     cache_gb: float | None = None
     out: str | None = None
     max_parameters: int | None = None
@@ -79,6 +84,7 @@ class Wanted:
 PICKS: Final = ("max_parameters", "max_bytes", "json")
 """What only pick has a use for."""
 BOTH: Final = ("out", "root")
+_OF_ONE_SAMPLER: Final = {"population": "nsga2", "startup": "gp"}
 
 
 def search(*, what: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - those of Wanted
@@ -107,6 +113,7 @@ def search(*, what: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - tho
 
 
 def _search(file: str | None, wanted: Wanted) -> int:
+    from stolon.experiments.on_ray import RayExecutor
     from stolon.experiments.search import searching
     from stolon.growth.cache import MOST_BYTES
 
@@ -122,6 +129,7 @@ def _search(file: str | None, wanted: Wanted) -> int:
         workers=1 if wanted.workers is None else wanted.workers,
         most_bytes=MOST_BYTES if wanted.cache_gb is None else int(wanted.cache_gb * 2**30),
         command=command,
+        make_executor=None if wanted.ray is None else partial(RayExecutor, address=wanted.ray),
     )
     try:
         _show(events, console)
@@ -139,8 +147,13 @@ def _plan(file: str | None, wanted: Wanted) -> "SearchPlan":
     from stolon.growth.search import SearchSettings
     from stolon.growth.search_space import SearchSpace
 
+    for name, sampler in _OF_ONE_SAMPLER.items():
+        if getattr(wanted, name) is not None and (wanted.sampler or SearchSettings().sampler) != sampler:
+            raise SettingError(f"{name}: of no use without --sampler {sampler}; leave it out")
     space = SearchSpace(**_given(wanted, "deltas", "step", "binds", "order"))
-    settings = SearchSettings(space=space, **_given(wanted, "sampler", "population", "together", "seed"))
+    settings = SearchSettings(
+        space=space, **_given(wanted, "sampler", "population", "startup", "together", "seed")
+    )
     training = _given(wanted, "epochs", "batch_size", "learning_rate")
     if file is None:
         if wanted.stream is None or wanted.net is None:

@@ -4,6 +4,7 @@ import re
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import pytest
+from tests.experiments.search.making import PLAN, SEARCH, SETTINGS, STREAM, trials
 
 from stolon.errors import (
     DataError,
@@ -20,21 +21,16 @@ from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
 from stolon.experiments.search import picking, search_report, searching
 from stolon.experiments.search.plan import SearchPlan
 from stolon.experiments.search.searching import JOURNAL, run
-from stolon.growth.search import SearchSettings, read
+from stolon.growth.search import SearchSettings
 from stolon.growth.search_space import SearchSpace
 from stolon.growth.sequence_run import run_sequence
-
-STREAM = StreamSpec("digits-split", tasks=3)
-SETTINGS = {"epochs": 1, "learning_rate": 0.1, "batch_size": 16}
-SEARCH = SearchSettings(population=3, space=SearchSpace(step=0.25))
-PLAN = SearchPlan(STREAM, "mlp-8-8", SETTINGS, SEARCH)
 
 
 @pytest.fixture(autouse=True)
 def _undrawn(request, monkeypatch):
     """No report, whose picture takes longer than all else, but where a test is about it."""
     if "report" not in request.node.name and "fails" not in request.node.name:
-        monkeypatch.setattr(search_report, "publish", lambda journal: None)
+        monkeypatch.setattr(search_report, "publish", lambda journal, **_: None)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +38,6 @@ def whole(tmp_path_factory):
     """A search of 6 trials that was never stopped, and what happened."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, list(run(PLAN, folder, trials=6, workers=0, command="stolon search"))
-
-
-def trials(folder):
-    return read(folder / JOURNAL).trials
 
 
 def test_networks_alone_come_first_then_trials(whole):
@@ -100,11 +92,14 @@ def test_the_report_shows_the_front_and_why(whole):
         "least-conflict",
         "stolon search",
         "report-figures/001.svg",
+        "the joint network",
+        "conflict of each task with every candidate",
     ):
         assert word in text
     page = (folder / "report.html").read_text()
     assert "Average gain in points of validation accuracy" in page
     assert not re.search(r"(src|href)=.http", page)
+    assert 'http-equiv="refresh"' not in page
 
 
 def test_the_report_is_drawn_while_the_search_goes_on(tmp_path):
@@ -112,7 +107,9 @@ def test_the_report_is_drawn_while_the_search_goes_on(tmp_path):
     while next(events).trial is None:
         assert not (tmp_path / "report.html").exists()
     assert "1 of 3 trial" in (tmp_path / "report.md").read_text()
+    assert '<meta http-equiv="refresh" content="5">' in (tmp_path / "report.html").read_text()
     events.close()
+    assert 'http-equiv="refresh"' not in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

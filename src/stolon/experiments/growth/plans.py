@@ -67,7 +67,7 @@ SPECS: Final[Mapping[Figure, Spec]] = MappingProxyType(
         "growth-pareto": Spec("Gain and size: Pareto fronts and hypervolumes", ("sweep", "random")),
     }
 )
-RECORDS: Final = 2
+RECORDS: Final = 3
 """Of what form they are: another form is begun in another folder."""
 FIGURES: Final = cast("tuple[Figure, ...]", tuple(SPECS))
 

@@ -97,6 +97,15 @@ def _images(setting: Setting, of_a_class: int) -> Mapping[str, Any]:
     return {**setting.options, "train_per_class": of_a_class}
 
 
+_DECATHLON_SCALES: Final[Mapping[str, Setting]] = {
+    "quick": replace(_DECATHLON, tasks=3, options={"size": 72, "train_per_class": 40},
+                     **{**_QUICK, "draws": 2}),
+    "half": replace(_DECATHLON, options={"size": 72, "train_per_class": 100},
+                    **{**_HALF, "draws": 5, "deltas": _SOME}),
+    "full": _DECATHLON,
+}  # fmt: skip
+
+
 STREAMS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
     {
         "cifar100-split": {
@@ -113,13 +122,8 @@ STREAMS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
             "half": replace(_MNIST, options=_images(_MNIST, 1000), rcl_trials=10, rcl_epochs=5, **_HALF),
             "full": _MNIST,
         },
-        "decathlon-folders": {
-            "quick": replace(_DECATHLON, tasks=3, options={"size": 72, "train_per_class": 40},
-                             **{**_QUICK, "draws": 2}),
-            "half": replace(_DECATHLON, options={"size": 72, "train_per_class": 100},
-                            **{**_HALF, "draws": 5, "deltas": _SOME}),
-            "full": _DECATHLON,
-        },
+        "decathlon": _DECATHLON_SCALES,
+        "decathlon-folders": _DECATHLON_SCALES,
         "digits-split": {
             "quick": replace(_DIGITS, **_DIGITS_QUICK),
             "half": replace(_DIGITS, **_HALF),
@@ -132,4 +136,4 @@ STREAMS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
         },
     }
 )  # fmt: skip
-"""The streams that the experiments run on: the paper's, stand-ins for the Decathlon, and digits, which need no data."""
+"""The streams that the experiments run on: the paper's, the Decathlon as published, stand-ins for it, and digits."""

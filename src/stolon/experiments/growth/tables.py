@@ -174,7 +174,7 @@ def _figure2(found: Measured) -> list[Section]:
             "Random growth beside bind-and-grow",
             f"{_GAINS} A solution dominates another if it is at least as good in gain and parameters and better in "
             "one. Random growth binds each task to a random earlier one and grows a random number of random layers; "
-            "every draw has weights and orders of its own.",
+            "weights and orders are those of bind-and-grow with the same seed.",
             [means, spread, compared],
             _picture(found, {"bind-and-grow": sweep, "random growth": random}, "Gain by size"),
         )
@@ -203,8 +203,8 @@ def _pareto(found: Measured) -> list[Section]:
     )
     text = (
         "The hypervolume is the area between a front and the reference: gain in points times the share of the "
-        f"parameters of independent networks. {fronts.reference_told()} Every draw of random growth has weights and "
-        "orders of its own, so that the best of many draws is also the luckiest. "
+        f"parameters of independent networks. {fronts.reference_told()} Draws of random growth differ in nothing but "
+        "whom tasks are bound to and what they grow; weights and orders are those of bind-and-grow with the same seed. "
         f"{_verdict(ours, theirs)} {_best(found, sweep)}"
     )
     picks = fronts.picks()

@@ -8,6 +8,7 @@ A random growth is a function of the learning's seed, so that every draw learns 
 independent networks (nothing is decided by conflicts), and is measured against those of the run's seed.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,6 @@ from stolon.growth.sequence_run import learn_sequence, run_sequence, train_alone
 from stolon.growth.sequences import GrowSequence, Outcome
 from stolon.growth.structure import Structure
 from stolon.nets.registry import feature_count
-from stolon.randomness import number
 from stolon.tasks import Split, Task
 from stolon.training import accuracy
 
@@ -125,9 +125,9 @@ class Work:
         }
 
     def random(self, item: Item) -> dict[str, Any]:
-        """Learn with random bindings and random growth: the draw's own."""
-        config, names = self._plan.config(item.kind), [task.name for task in self._tasks]
-        seed = number(self._unit.seed, "random growth", item.draw)
+        """Learn with random bindings and random growth, the draw's own; weights and orders are everyone's."""
+        config = dataclasses.replace(self._plan.config(item.kind), draw=item.draw)
+        names = [task.name for task in self._tasks]
 
         def learn(count: int) -> BindAndGrow:
             return learn_sequence(
@@ -135,7 +135,7 @@ class Work:
                 self._tasks,
                 net=self._plan.setting.net,
                 config=config,
-                seed=seed,
+                seed=self._unit.seed,
                 cache=self._cache,
             )
 

@@ -5,10 +5,12 @@ Everything is drawn from the journal alone, also while the search goes on.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stolon.experiments import report
+from stolon.experiments.bindings import explained
 from stolon.experiments.drawing import COLOURS, Figure, canvas, legend, short, svg
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.results import Record
@@ -26,18 +28,23 @@ COLUMNS = (
     "bytes",
     "sequence",
 )
+_RELOAD_S = 5
 _MANY = 8  # more solutions than this are not labelled
 
 
-def publish(journal: Path) -> Path:
+def publish(journal: Path, *, is_live: bool = False) -> Path:
     """Draw a search's journal as ``report.html`` and ``report.md`` beside it; the path of the former.
+
+    Args:
+        journal: the search's.
+        is_live: whether the search goes on: a browser then loads the page again every few seconds.
 
     Raises:
         StoreError: the journal cannot be read, or the reports not be written.
     """
     written = read(journal)
     title = f"Search over grow sequences: {written.recipe['stream']}"
-    page, _ = report.publish(journal.parent, title, sections(written))
+    page, _ = report.publish(journal.parent, title, sections(written), reload_s=_RELOAD_S if is_live else 0)
     return page
 
 
@@ -49,7 +56,11 @@ def sections(written: Written) -> list[Section]:
         Section(
             "Why they grew as they did",
             f"What was decided for each task of the solutions above; scores are {_measured(written)}.",
-            sections=[_why(trial, trial.outcome) for trial in chosen if trial.outcome is not None],
+            sections=[
+                _why(trial, trial.outcome, int(written.recipe["search"]["seed"]))
+                for trial in chosen
+                if trial.outcome is not None
+            ],
         ),
         _tried(written.trials),
         report.provenance([_begun(written)]),
@@ -149,7 +160,8 @@ def _place(trial: Tried) -> tuple[float, float]:
     return float(trial.outcome.parameters), 100 * trial.outcome.gain
 
 
-def _why(trial: Tried, outcome: Outcome) -> Section:
+def _why(trial: Tried, outcome: Outcome, seed: int) -> Section:
+    """A solution's accuracies, its joint network, and the scores that it follows from."""
     rows = [
         (
             step.task,
@@ -159,17 +171,11 @@ def _why(trial: Tried, outcome: Outcome) -> Section:
         )
         for step, growth in zip(trial.sequence.steps, outcome.growths, strict=True)
     ]
-    return Section(
-        f"Trial {trial.number} ({label(trial)})",
-        tables=[
-            Table(
-                ("task", "accuracy", "alone", "what was decided"),
-                rows,
-                "Validation accuracy in percent",
-                collapsed=True,
-            )
-        ],
-    )
+    columns = ("task", "accuracy", "alone", "what was decided")
+    accuracies = Table(columns, rows, "Validation accuracy in percent", collapsed=True)
+    found = {growth.task: growth.to_json() for growth in outcome.growths}
+    why = explained(f"Trial {trial.number} ({label(trial)})", [(seed, found)])
+    return replace(why, tables=[accuracies, *why.tables])
 
 
 def _tried(trials: Sequence[Tried]) -> Section:

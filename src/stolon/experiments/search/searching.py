@@ -89,8 +89,9 @@ def run(
         most_bytes: that shared work may take; see :class:`stolon.growth.cache.GrowthCache`.
         command: what was typed, for the report.
         make_executor: makes whatever runs the jobs, of the number of workers; by default processes on this machine. Any
-            ``concurrent.futures.Executor`` will do whose workers are processes that reach the folder (one of Ray's, for
-            many machines); threads would draw from one generator of PyTorch's at once.
+            ``concurrent.futures.Executor`` will do whose workers are processes that reach the folder, such as those of
+            :class:`stolon.experiments.on_ray.RayExecutor` on many machines; threads would draw from one generator of
+            PyTorch's at once.
 
     Raises:
         SettingError: a number is out of its range.
@@ -197,18 +198,22 @@ class _Run:
             for index, future in self._each(pool, do_alone, range(len(tasks))):
                 _result(future)  # what is wrong with one of them is wrong with every trial
                 yield Happened(done, of, task=tasks[index].name)
-        while opened := search.open(self.trials):
-            for place, future in self._each(pool, do_trial, [trial.sequence for trial in opened]):
-                number = opened[place].number
-                try:
-                    search.tell(number, _result(future))
-                except (StoreError, TrialsFailedError):
-                    raise  # no fault of the trial's: it stays open
-                except Exception as error:  # noqa: BLE001 - whatever one trial does, the others go on
-                    search.fail(number, f"{type(error).__name__}: {error}")
-                done += 1
-                artist.draw()
-                yield Happened(done, of, trial=search.trials[number])
+        try:
+            while opened := search.open(self.trials):
+                for place, future in self._each(pool, do_trial, [trial.sequence for trial in opened]):
+                    number = opened[place].number
+                    try:
+                        search.tell(number, _result(future))
+                    except (StoreError, TrialsFailedError):
+                        raise  # no fault of the trial's: it stays open
+                    except Exception as error:  # noqa: BLE001 - whatever one trial does, the others go on
+                        search.fail(number, f"{type(error).__name__}: {error}")
+                    done += 1
+                    artist.draw()
+                    yield Happened(done, of, trial=search.trials[number])
+        except GeneratorExit:  # stopped: what there is, and no longer live
+            artist.finish()
+            raise
         artist.finish()
         failed = [trial for trial in search.trials if trial.error]
         if failed:
@@ -253,21 +258,18 @@ class _Artist:
     """Draws the report from the journal, but not so often that the search would suffer."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._next, self._owes = folder, 0.0, False
+        self._folder, self._next = folder, 0.0
 
     def draw(self) -> None:
         """Something has changed: draw now, if it is time."""
-        self._owes = True
         begun = time.monotonic()
         if begun >= self._next:
-            self.finish()
+            search_report.publish(self._folder / JOURNAL, is_live=True)
             self._next = time.monotonic() + _COSTLY * (time.monotonic() - begun)
 
     def finish(self) -> None:
-        """Draw what was not drawn yet."""
-        if self._owes or not (self._folder / "report.html").exists():
-            search_report.publish(self._folder / JOURNAL)
-        self._owes = False
+        """Draw all of it, for the last time: the page is not loaded again by itself."""
+        search_report.publish(self._folder / JOURNAL)
 
 
 @contextmanager
