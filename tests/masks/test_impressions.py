@@ -295,6 +295,9 @@ def test_coefficients_follow_a_drift_and_nothing_else_changes():
     assert all(
         torch.equal(learner.logits(x, name), answer) for name, answer in zip("012", others, strict=True)
     )
+    recipe = learner.recipe("3")
+    assert (recipe["data"], recipe["followed"]) == (now.digest(), 1)
+    assert "followed" not in learner.recipe("2")
 
 
 def test_a_last_layers_own_mask_stays_while_coefficients_follow_a_drift():

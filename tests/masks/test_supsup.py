@@ -212,6 +212,20 @@ def test_transfer_begins_with_the_mean_of_earlier_scores():
     assert learner._fit.jobs[0].start is learner._mean_scores
 
 
+def test_what_was_forgotten_weighs_no_more_in_the_mean_than_the_rest():
+    learner, ends = make(transfer=True), []
+    for i in range(3):
+        for _ in learner.learn(toy_task(str(i), i)):
+            scores = [layer[0].detach().clone() for layer in learner._fit.scores]
+        ends.append(scores)
+        if i == 1:
+            learner.forget("0")
+            again = make(transfer=True).restore(learner.record())
+            learner = again
+    for found, each in zip(learner._mean_scores, zip(*ends, strict=True), strict=True):
+        torch.testing.assert_close(found, sum(each) / 3)
+
+
 def test_the_network_is_the_same_whatever_seed_a_task_is_learned_with():
     one, other = learned(make(), toy_task("t", 1), seed=1), learned(make(), toy_task("t", 1), seed=2)
     assert one.frozen.fingerprint() == other.frozen.fingerprint()

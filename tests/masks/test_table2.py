@@ -120,6 +120,9 @@ def test_split_cifar_100_in_bits_by_hand(table):
     assert math.isclose(honest.phi_kb * 1024, phi)
     assert math.isclose(honest.ratio, (mask + statistics) / phi)
     assert math.isclose(honest.ratio_mask_alone, mask / phi)
+    share = -(0.1 * math.log2(0.1) + 0.9 * math.log2(0.9))
+    coded = (mask * share + statistics) / (10 * mask * share / 20 + 10 * 21 * 2 + statistics)
+    assert math.isclose(honest.ratio_coded, coded)
     # beside them the m x layers numbers are next to nothing
     assert honest.statistics_kb > 28 * honest.alpha_kb
 

@@ -2,7 +2,7 @@
 
 Many masks of one network differ only in their scores, so their layers are stacked and computed together: on a small
 network most of a step is overhead that is then paid once. All of it is exact: each mask's numbers are those it would
-have alone, up to rounding.
+have alone, up to rounding (but where a net drops out: what is dropped is drawn for all of them).
 """
 
 import math

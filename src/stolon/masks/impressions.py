@@ -323,7 +323,8 @@ class Impressions(MaskLearner):
     def follow(self, name: str, data: Task, *, seed: int = 0) -> Iterator[Epoch]:
         """Let a task that was learned as coefficients follow a drift of its data: the coefficients go on training.
 
-        Nothing else of it changes but normalisation's statistics: with ``hybrid`` the last layer's mask stays.
+        Nothing else of it changes but normalisation's statistics: with ``hybrid`` the last layer's mask stays. Its
+        recipe then has the digest of the new data, the seed, and how often it followed (``"followed"``).
 
         The task has the new coefficients once this has run to the end; until then the old ones.
 
@@ -347,6 +348,9 @@ class Impressions(MaskLearner):
         fit.statistics = {key: value.clone() for key, value in kept.statistics.items()}
         yield from fit.run()
         self._kept[name] = fit.kept()
+        before = self._recipes[name]
+        followed = int(before.get("followed", 0)) + 1
+        self._recipes[name] = {**before, "data": data.digest(), "seed": seed, "followed": followed}
         self._ready = None
 
     # Saving

@@ -70,12 +70,12 @@ class MaskRule:
             )
 
     def keep(self, shape: Sequence[int]) -> int:
-        """How many weights a layer of this shape [outputs, inputs, ...] keeps: all but int((1 - density) n)."""
+        """How many weights a layer of this shape [outputs, inputs, ...] keeps: all but int((1 - density) n), or one."""
         count = math.prod(shape)
         share = self.density
         if self.densities == "erdos-renyi":
             share = min(0.5, self.density * (shape[0] + shape[1]) / count)
-        return count - int((1 - share) * count)
+        return max(1, count - int((1 - share) * count))
 
     def scale(self, shape: Sequence[int]) -> float:
         """What a layer's kept weights are multiplied by."""

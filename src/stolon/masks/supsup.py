@@ -67,6 +67,7 @@ class SupSup(MaskLearner):
         self._fit: PopupFit | None = None
         self._saved: Mapping[str, Tensor] = {}  # of a fit that was loaded and has not gone on yet
         self._mean_scores: tuple[Tensor, ...] = ()
+        self._mean_of = 0  # tasks, forgotten ones included
 
     def size(self) -> Size:
         """The network, and each task's bits."""
@@ -133,9 +134,11 @@ class SupSup(MaskLearner):
 
     def _remember(self, scores: list[Tensor]) -> None:
         """Take scores into the mean of those of all tasks that were learned here."""
-        count = sum("adopted" not in self._recipes.get(name, {}) for name in self._kept)
+        self._mean_of += 1
         before = self._mean_scores or tuple(torch.zeros_like(layer) for layer in scores)
-        self._mean_scores = tuple(old.lerp(new, 1 / count) for old, new in zip(before, scores, strict=True))
+        self._mean_scores = tuple(
+            old.lerp(new, 1 / self._mean_of) for old, new in zip(before, scores, strict=True)
+        )
 
     # Saving
 
@@ -145,19 +148,20 @@ class SupSup(MaskLearner):
         if task == self.unfinished:
             self._fit, self._saved = None, {}
         if not self._kept and self._fit is None:
-            self._frozen, self._mean_scores = None, ()  # made to a shape that is gone
+            self._frozen, self._mean_scores, self._mean_of = None, (), 0  # made to a shape that is gone
 
     def _state(self) -> tuple[Mapping[str, Json], Mapping[str, Mapping[str, Tensor]]]:
         document, groups = self._frozen_state()
         groups |= {f"task:{name}": kept.tensors() for name, kept in self._kept.items()}
         groups["fit"] = self._saved if self._fit is None else self._fit.state()
         groups["mean"] = {str(i): layer for i, layer in enumerate(self._mean_scores)}
+        document["mean_of"] = self._mean_of
         return document, groups
 
     def _restore(self, document: Mapping[str, Json], groups: Mapping[str, Mapping[str, Tensor]]) -> None:
         frozen = self._saved_frozen(document, groups)
         kept = {name: StoredMask.from_tensors(groups[f"task:{name}"]) for name in document["tasks"]}
         mean = tuple(groups["mean"][str(i)] for i in range(len(groups["mean"])))
-        saved = dict(groups["fit"])
-        self._frozen, self._kept, self._mean_scores = frozen, kept, mean
+        saved, mean_of = dict(groups["fit"]), int(document["state"].get("mean_of", len(kept)))
+        self._frozen, self._kept, self._mean_scores, self._mean_of = frozen, kept, mean, mean_of
         self._fit, self._saved, self._ready = None, saved, None

@@ -119,6 +119,7 @@ class Honest:
             2 x 4 bytes for each channel.
         phi_kb: a task of ImpressLearn: its share of the masks at 1 bit per weight, its numbers, its statistics.
         ratio: a task of SupSup, which keeps its mask and its statistics as well, over phi_kb.
+        ratio_coded: the same where masks are stored at their entropy, a task's own and the basis.
         ratio_mask_alone: its mask alone over phi_kb: as if SupSup kept no statistics of its own.
     """
 
@@ -128,6 +129,7 @@ class Honest:
     statistics_kb: float
     phi_kb: float
     ratio: float
+    ratio_coded: float
     ratio_mask_alone: float
 
 
@@ -201,13 +203,15 @@ def in_bits(counted: Counted, masks: int, tasks: float) -> Honest:
     alpha_kb = HALF * masks * counted.layers / 1024
     statistics_kb = 2 * SINGLE * counted.channels / 1024
     phi_kb = masks * mask_kb / tasks + alpha_kb + statistics_kb
+    entropy_kb = mask_kb * entropy_bits(DENSITY)
     return Honest(
         mask_kb=mask_kb,
-        entropy_kb=mask_kb * entropy_bits(DENSITY),
+        entropy_kb=entropy_kb,
         alpha_kb=alpha_kb,
         statistics_kb=statistics_kb,
         phi_kb=phi_kb,
         ratio=(mask_kb + statistics_kb) / phi_kb,
+        ratio_coded=(entropy_kb + statistics_kb) / (masks * entropy_kb / tasks + alpha_kb + statistics_kb),
         ratio_mask_alone=mask_kb / phi_kb,
     )
 

@@ -15,12 +15,14 @@ from jsonargparse.typing import (
     OpenUnitInterval,
     PositiveFloat,
     PositiveInt,
+    restricted_number_type,
 )
 
 import stolon
 from stolon.errors import StolonError
 from stolon.shell import exit_codes, search_arguments
 
+_Density = restricted_number_type("Density", float, [(">", 0), ("<=", 1)])
 _DEFAULT_BACKBONE = "timm:mobilenetv2_100"
 
 _COMMANDS = {
@@ -330,7 +332,7 @@ def _reproduce_impress(sub: ArgumentParser) -> None:
     for name, kind, many, help_ in (
         ("--alpha-epochs", PositiveInt, False, "of coefficients (default: --epochs, or by the scale)"),
         ("--sizes", PositiveInt, True, "of the bases (default: by the scale)"),
-        ("--densities", OpenUnitInterval, True, "of the masks (default: by the scale)"),
+        ("--densities", _Density, True, "of the masks (default: by the scale)"),
         (
             "--images",
             PositiveInt,

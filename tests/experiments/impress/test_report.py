@@ -69,7 +69,7 @@ def test_lines_come_in_the_order_of_the_paper():
 def test_storage_of_a_new_task_is_counted():
     line = lines(tables(run_of("impress-figure10"))[0])
     assert (line["3"]["coefficients"], line["3"]["bytes"]) == ("6", "12")
-    assert (line["3h"]["coefficients"], line["3h"]["bytes"]) == ("3", f"{6 + 120 // 8}")
+    assert (line["3h"]["coefficients"], line["3h"]["bytes"]) == ("6", f"{12 + 120 // 8}")
     assert line["SupSup"]["bytes"] == f"{768 // 8 + 120 // 8} (coded 70 to 90)"
     assert line["X"]["bytes"] == "–"
 

@@ -117,6 +117,7 @@ def _honest(found: tuple[Row, ...]) -> Table:
         "statistics [kB]",
         "Φ [kB]",
         "C, all that is kept",
+        "C, masks coded",
         "C, SupSup without statistics",
     )
     lines = [
@@ -129,6 +130,7 @@ def _honest(found: tuple[Row, ...]) -> Table:
             f"{row.honest.statistics_kb:.2f}",
             f"{row.honest.phi_kb:,.2f}",
             f"{row.honest.ratio:.3g}",
+            f"{row.honest.ratio_coded:.3g}",
             f"{row.honest.ratio_mask_alone:.3g}",
         )
         for row in found
