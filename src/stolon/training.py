@@ -127,6 +127,21 @@ def mini_batches(order: Tensor, size: int, *, drop_last: bool = False) -> list[T
     return batches
 
 
+def architecture_rate(samples: int, batch_size: int, epochs: int) -> float:
+    """The learning rate of an architecture search's logits, for so long a search; Adam's.
+
+    Adam moves a logit by about its rate at a step, at most. In DARTS (Liu, Simonyan and Yang, ICLR 2019: 3e-4, 50
+    epochs of 391 steps) logits can so move by 6. A shorter search has a larger rate here, so that they can move as far
+    (0.1 at most, 3e-4 at least): with 3e-4 all of them would stay near 0, and the choice would be chance.
+
+    Example:
+        >>> round(architecture_rate(25_000, 64, 50), 4), round(architecture_rate(170, 10, 60), 4)
+        (0.0003, 0.0059)
+    """
+    steps = epochs * -(-samples // batch_size)
+    return min(0.1, max(3e-4, 6 / steps))
+
+
 def train_epoch(
     network: nn.Module,
     optimizer: Optimizer,

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from stolon.errors import DataError, SettingError
 from stolon.tasks import Split, Task
+from stolon.training import architecture_rate
 from stolon.transfer.darts import DartsConfig, Mixture
 from stolon.transfer.fit import Fit
 
@@ -105,9 +106,12 @@ def test_as_released_the_logits_rate_falls_with_the_weights():
     mixture = Mixture(lesson, config)
     rates = [mixture._optimizer.param_groups[0]["lr"] for _ in Fit(mixture, config, lesson, before=1).run()]
     assert rates == pytest.approx([0.1 / 2, 0.1 / 3])
-    other = Mixture(lesson, DartsConfig(decay=1.0))
+    falling = DartsConfig(decay=1.0)
+    other = Mixture(lesson, falling)
     list(Fit(other, DartsConfig(decay=1.0, epochs=1), lesson, before=1).run())
-    assert other._optimizer.param_groups[0]["lr"] == 3e-4
+    assert other._optimizer.param_groups[0]["lr"] == architecture_rate(
+        len(lesson.task.train), falling.batch_size, falling.epochs
+    )
 
 
 @pytest.mark.parametrize(

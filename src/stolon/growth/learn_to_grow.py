@@ -14,7 +14,8 @@ No code of the authors was found. What follows fills gaps or differs, and is our
 
 - Z, the number of parameters of a whole network's layers, makes beta mean the same for any net; so is its default, 0.1.
 - A task searches for half as many epochs as it is trained for, rounded up. The logits are trained by Adam as in DARTS
-  (learning rate 3e-4, betas 0.5 and 0.999, weight decay 1e-3), first order, on validation data; where a task has none
+  (learning rate 3e-4, a larger one where there are few steps, see :func:`stolon.training.architecture_rate`; betas 0.5
+  and 0.999, weight decay 1e-3), first order, on validation data; where a task has none
   a tenth of its training data, drawn by the seed, is held out while it searches.
 - Candidates are mixed behind the activations, before the pooling, as in :mod:`stolon.transfer.darts`.
 - Training begins anew: new layers as they were drawn, adapters as no change, a fresh head. Nothing of the search is
@@ -47,7 +48,7 @@ from stolon.outcomes import Epoch, Size
 from stolon.records import Json
 from stolon.settings import above, at_least, whole, within
 from stolon.tasks import Task, to_float
-from stolon.training import Fit, Group, Training
+from stolon.training import Fit, Group, Training, architecture_rate
 
 
 @final
@@ -58,7 +59,8 @@ class LearnToGrowConfig(Training):
     Attributes:
         epochs: passes over the training data once the architecture is chosen, and of the first task, >= 1.
         search_epochs: passes over the training data while it is searched, >= 1; None is half of ``epochs``, rounded up.
-        architecture_learning_rate: of the logits, > 0.
+        architecture_learning_rate: of the logits, > 0; None is by the search's length
+            (:func:`stolon.training.architecture_rate`).
         beta: the price of adding as many parameters as a whole network has, in units of the loss, >= 0.
         rank: of adapters of fully connected layers and 1 x 1 convolutions, at most, >= 1.
         tune_reused: what the learning rate is multiplied by for reused layers, 0 to 1; with 0 they are frozen.
@@ -68,7 +70,7 @@ class LearnToGrowConfig(Training):
     """
 
     search_epochs: int | None = None
-    architecture_learning_rate: float = 3e-4
+    architecture_learning_rate: float | None = None
     beta: float = 0.1
     rank: int = 8
     tune_reused: float = 0.0
@@ -77,7 +79,8 @@ class LearnToGrowConfig(Training):
         super().__post_init__()
         if self.search_epochs is not None:
             whole("search_epochs", self.search_epochs, 1)
-        above("architecture_learning_rate", self.architecture_learning_rate, 0)
+        if self.architecture_learning_rate is not None:
+            above("architecture_learning_rate", self.architecture_learning_rate, 0)
         at_least("beta", self.beta, 0)
         whole("rank", self.rank, 1)
         within("tune_reused", self.tune_reused, 0, 1)
@@ -196,7 +199,8 @@ class LearnToGrow(Learner):
                 task,
                 seed,
                 epochs=config.epochs_of_search(),
-                rate=config.architecture_learning_rate,
+                rate=config.architecture_learning_rate
+                or architecture_rate(len(task.train), config.batch_size, config.epochs_of_search()),
                 beta=config.beta,
                 state=work.saved,
             )

@@ -5,8 +5,9 @@ logits that begin equal (Liu et al. 2018). Steps on the logits and on the weight
 the larger logit's variant in every layer (its own where they are equal).
 
 By default the logits are trained as in the DARTS paper, whose settings the LASEM papers say they use: on validation
-data, by Adam with learning rate 3e-4, betas 0.5 and 0.999, weight decay 1e-3. The released code trains them on the same
-training mini-batch as the weights, by RMSProp with their learning rate: ``released=True``.
+data, by Adam with learning rate 3e-4, betas 0.5 and 0.999, weight decay 1e-3; trainings much shorter than the papers'
+have a larger rate (:func:`stolon.training.architecture_rate`), or nothing would be chosen. The released code trains
+them on the same training mini-batch as the weights, by RMSProp with their learning rate: ``released=True``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from stolon.errors import DataError, SettingError
 from stolon.randomness import generator
 from stolon.settings import above
 from stolon.tasks import to_float
-from stolon.training import load_optimizer, make_optimizer, optimizer_tensors
+from stolon.training import architecture_rate, load_optimizer, make_optimizer, optimizer_tensors
 from stolon.transfer import prefix
 from stolon.transfer.configurations import Configuration
 from stolon.transfer.fit import Lesson, Strategy
@@ -40,15 +41,17 @@ class DartsConfig(TransferConfig):
 
     Attributes:
         released: train the logits as the released code does; see the module.
-        architecture_learning_rate: of the logits, > 0; as released they have the weights'.
+        architecture_learning_rate: of the logits, > 0; None is by the training's length
+            (:func:`stolon.training.architecture_rate`); as released they have the weights'.
     """
 
     released: bool = False
-    architecture_learning_rate: float = 3e-4
+    architecture_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        above("architecture_learning_rate", self.architecture_learning_rate, 0)
+        if self.architecture_learning_rate is not None:
+            above("architecture_learning_rate", self.architecture_learning_rate, 0)
         if self.parts != 1:
             raise SettingError(f"parts: expected 1, darts chooses whole layers, found {self.parts}")
 
@@ -68,10 +71,13 @@ class Mixture(Strategy):
         self._wanted = [(SHARED, OWN)] * lesson.network.depth
         self.logits = torch.zeros(lesson.network.depth, 2, requires_grad=True)
         """Of each layer: shared, own."""
+        rate = config.architecture_learning_rate or architecture_rate(
+            len(lesson.task.train), config.batch_size, config.epochs
+        )
         self._optimizer: Optimizer = (
             make_optimizer([self.logits], config)
             if config.released
-            else Adam([self.logits], config.architecture_learning_rate, BETAS, weight_decay=WEIGHT_DECAY)
+            else Adam([self.logits], rate, BETAS, weight_decay=WEIGHT_DECAY)
         )
 
     @property
