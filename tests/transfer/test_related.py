@@ -68,7 +68,7 @@ def test_dead_channels_say_nothing_and_one_that_died_much():
 
 
 def test_noise_is_unlike_what_was_learned_and_more_of_the_same_is_like_it():
-    """Means of channels alone are not enough: through one network they correlate by 0.99, whatever the data."""
+    """Means of channels alone are not enough: through a fresh network they correlate, whatever the data."""
     lesson, configuration = set_up(), Configuration.from_text("11")
     g = torch.Generator().manual_seed(0)
 

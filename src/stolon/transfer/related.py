@@ -10,8 +10,8 @@ distributions, the geometric mean over channels:
     \exp \Big( -\tfrac1C \sum_c \tfrac{(\mu_c - \nu_c)^2}{4 (\sigma_c^2 + \tau_c^2)}
         + \tfrac12 \ln \tfrac{\sigma_c^2 + \tau_c^2}{2 \sigma_c \tau_c} \Big)
 
-It is 1 where channels are distributed alike. (The correlation of the means alone says nothing: through the same
-network it is 0.99 even for noise.)
+It is 1 where channels are distributed alike. (The correlation of the means alone tells little: through a network that
+has learned nothing yet it is near 1 even for noise.)
 """
 
 from typing import Final
