@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stolon import learners
 from stolon.errors import DataError, SettingError
-from stolon.evaluation import determination, evaluate
+from stolon.evaluation import determination, evaluate, explained
 from stolon.outcomes import Prediction
 from stolon.tasks import Split, Task
 
@@ -86,3 +86,24 @@ def test_regression_is_refused_where_it_is_not_learned():
     for name in ("finetune", "single-task"):
         with pytest.raises(DataError, match="learns no regression"):
             learners.make(name, net="mlp-4").learn(task)
+
+
+class Says:
+    """Answers with what it was made with."""
+
+    def __init__(self, outputs):
+        self.outputs = outputs
+
+    def logits(self, x, task):
+        return self.outputs[x[:, 0].long()]
+
+
+def test_explained_is_the_determination_of_a_split_and_never_below_0():
+    x, y = torch.arange(5.0)[:, None], torch.tensor([[1.0], [2.0], [4.0], [1.0], [0.0]])
+    split, one = Split.of(x, y), Split.of(x[:1], y[:1])
+    task = Task("t", ("a",), split, one, split)
+    for outputs in (y, y + 0.5, y.flip(0)):
+        expected = determination(outputs, y)
+        assert explained(Says(outputs), task, batch_size=2) == pytest.approx(max(0, expected))
+    assert explained(Says(y + 100), task) == 0
+    assert explained(Says(y), task, part="val") is None  # one sample has no variance

@@ -19,6 +19,13 @@ class Answers(Protocol):
         """Answer a batch of inputs [B, ...]."""
 
 
+class PredictsNumbers(Protocol):
+    """Whoever answers regression tasks: a learner."""
+
+    def logits(self, x: Tensor, task: str) -> Tensor:
+        """The predicted numbers [B, K] of inputs [B, ...]."""
+
+
 @final
 @dataclass(frozen=True)
 class Evaluation:
@@ -55,7 +62,7 @@ def evaluate(
 
     Raises:
         TaskUnknownError: it does not know the task, or cannot infer tasks.
-        DataError: a regression task: it has no right or wrong (see :func:`determination`).
+        DataError: a regression task: it has no right or wrong (see :func:`explained`).
         SettingError: the batch size is below 1.
     """
     at_least("batch_size", batch_size, 1)
@@ -74,6 +81,38 @@ def evaluate(
         right += int(hits.sum())
         tasks += answer.tasks
     return Evaluation(right / len(split), tuple(tasks))
+
+
+def explained(
+    learner: PredictsNumbers,
+    task: Task,
+    *,
+    batch_size: int = 256,
+    part: Literal["train", "val", "test"] = "test",
+) -> float | None:
+    """What stands for accuracy with a regression task: the coefficient of determination, 0 where it is negative.
+
+    Args:
+        learner: whom to ask; nothing about it changes.
+        task: one that it learned, or is learning.
+        batch_size: inputs at once, >= 1.
+        part: which split.
+
+    Returns:
+        0 to 1: predictions that are worse than the mean are worth nothing; None where there are fewer than two samples.
+
+    Raises:
+        TaskUnknownError: it does not know the task.
+        SettingError: the batch size is below 1.
+    """
+    at_least("batch_size", batch_size, 1)
+    split: Split = getattr(task, part)
+    batches = [split.batch(indices) for indices in torch.arange(len(split)).split(batch_size)]
+    if not batches:
+        return None
+    outputs = torch.cat([learner.logits(x, task.name) for x, _ in batches])
+    found = determination(outputs, torch.cat([y for _, y in batches]))
+    return None if found is None else max(0.0, found)
 
 
 def determination(outputs: Tensor, targets: Tensor) -> float | None:

@@ -6,12 +6,14 @@ import pytest
 import torch
 from tests.experiments.fakes import Config, Fake, make_learner, make_stream, toy_task
 from tests.experiments.kill_me import experiment as killed_experiment
+from tests.transfer.making import linear_map
 
 from stolon import measure
 from stolon.errors import DataError, SettingError, TaskUnknownError
 from stolon.experiments import Experiment, LearnerSpec, StreamSpec, evaluate, run
 from stolon.experiments.progress import Progress
 from stolon.experiments.results import Results
+from stolon.experiments.runner import default_learner
 from stolon.experiments.trial import trials
 from stolon.learner import Epoch
 from stolon.tasks import Split, Stream, Task
@@ -263,3 +265,27 @@ def test_a_failed_trial_is_told_and_tried_again(tmp_path):
         return Fake(spec.net, Config())
 
     assert len(of(one(tmp_path, fails_on="s-1", learner=mended), "task")) == 3
+
+
+def test_tasks_of_numbers_are_judged_by_the_variance_that_is_explained(tmp_path):
+    tasks = [linear_map(name, 200, 2, (6,), seed) for seed, name in enumerate("ab")]
+
+    def numbers(spec, seed):
+        return tuple(tasks)
+
+    experiment = Experiment(
+        "numbers",
+        [
+            LearnerSpec(
+                "static", "mlp-16", settings={"epochs": 12, "learning_rate": 1e-2, "optimizer": "adam"}
+            )
+        ],
+        [StreamSpec("numbers")],
+        [0],
+    )
+    events = run(experiment, tmp_path, make_learner=default_learner, make_stream=numbers)
+    records = [event.record for event in events]
+    rows = [record.data["row"] for record in records if record.kind == "task"]
+    assert [len(row) for row in rows] == [1, 2]
+    assert all(0.7 < value <= 1 for value in (rows[0][0], rows[1][1]))
+    assert (tmp_path / "results.jsonl").exists()

@@ -20,7 +20,7 @@ import torch
 
 from stolon import durable, measure, records
 from stolon.errors import DataError, RecipeChangedError, TaskUnknownError
-from stolon.evaluation import evaluate
+from stolon.evaluation import evaluate, explained
 from stolon.experiments import provenance
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
 from stolon.experiments.progress import Progress
@@ -218,12 +218,17 @@ class _Run:
     # Asking
 
     def _ask(self, task: Task, part: Any) -> float | None:  # noqa: ANN401 - one of the splits' names
-        found = evaluate(self._learner, task, part=part, batch_size=self._experiment.evaluate_batch)
+        batch = self._experiment.evaluate_batch
+        if task.is_regression:
+            return explained(self._learner, task, part=part, batch_size=batch)
+        found = evaluate(self._learner, task, part=part, batch_size=batch)
         return None if found is None else found.accuracy
 
     def _ask_unnamed(self, tasks: Sequence[Task]) -> dict[str, Any]:
         """Accuracies without names and the confusion among tasks, where the learner infers tasks."""
-        if not (self._experiment.infer_tasks and self._progress.unnamed):
+        if not (self._experiment.infer_tasks and self._progress.unnamed) or any(
+            t.is_regression for t in tasks
+        ):
             return {}
         batch = self._experiment.evaluate_batch
         try:
