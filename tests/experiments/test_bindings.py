@@ -59,7 +59,7 @@ def test_the_report_draws_the_joint_network_and_says_why():
     ]
     assert [row[:2] for row in conflicts.rows] == [("t1", "t0 (bound)"), ("t2", "t0"), ("t2", "t1 (bound)")]
     assert conflicts.rows[0][3:] == ("0.100", "0.200", "0.300")
-    assert "1 0 %, 2 50 %, 3 50 %" in part.text
+    assert "layer 1 0 %, layer 2 50 %, layer 3 50 %" in part.text
     (figure,) = part.figures
     told = " ".join(ET.fromstring(figure.data).itertext())
     for word in ("4 M", "t0", "t2", "the joint network"):

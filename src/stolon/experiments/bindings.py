@@ -80,11 +80,12 @@ def explained(learner: str, told: Sequence[tuple[int, Mapping[str, Mapping[str, 
 def _words(every: Sequence[Mapping[str, Any]], seeds: str) -> str:
     units = every[0]["units"]
     shares = ", ".join(
-        f"{unit} {100 * sum(unit in said['grown'] for said in every) / len(every):.0f} %" for unit in units
+        f"layer {unit} {100 * sum(unit in said['grown'] for said in every) / len(every):.0f} %"
+        for unit in units
     )
     text = (
-        f"Of {len(every)} tasks that were bound to an earlier one ({seeds}) so many grew a copy of their own of each "
-        f"layer: {shares}."
+        f"Of {len(every)} tasks that were bound to an earlier one ({seeds}) so many grew copies of their own: "
+        f"{shares}."
     )
     gains = [said["independent_accuracy"] for said in every if said.get("independent_accuracy") is not None]
     if gains:

@@ -174,8 +174,13 @@ def _why(trial: Tried, outcome: Outcome, seed: int) -> Section:
     columns = ("task", "accuracy", "alone", "what was decided")
     accuracies = Table(columns, rows, "Validation accuracy in percent", collapsed=True)
     found = {growth.task: growth.to_json() for growth in outcome.growths}
-    why = explained(f"Trial {trial.number} ({label(trial)})", [(seed, found)])
+    why = explained(_title(trial), [(seed, found)])
     return replace(why, tables=[accuracies, *why.tables])
+
+
+def _title(trial: Tried) -> str:
+    found = label(trial)
+    return f"Trial {trial.number}" if found.startswith("#") else f"Trial {trial.number} ({found})"
 
 
 def _tried(trials: Sequence[Tried]) -> Section:
