@@ -1,7 +1,11 @@
 import dataclasses
 import json
 import re
+import signal
+import subprocess
+import sys
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from tests.experiments.search.making import PLAN, SEARCH, SETTINGS, STREAM, trials
@@ -24,6 +28,8 @@ from stolon.experiments.search.searching import JOURNAL, run
 from stolon.growth.search import SearchSettings
 from stolon.growth.search_space import SearchSpace
 from stolon.growth.sequence_run import run_sequence
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +71,16 @@ def test_a_stopped_search_goes_on_and_ends_as_if_it_had_not_been(whole, tmp_path
     list(run(PLAN, tmp_path, trials=6, workers=0))
     assert trials(tmp_path) == trials(whole[0])
     assert list(run(PLAN, tmp_path, trials=6, workers=0)) == []  # nothing is left to do
+
+
+def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_not_been(whole, tmp_path):
+    for number in (0, 2, 1):
+        command = [sys.executable, "-m", "tests.experiments.search.kill_me", str(tmp_path), str(number)]
+        ended = subprocess.run(command, cwd=ROOT, timeout=200, check=False)
+        assert ended.returncode == -signal.SIGKILL
+    assert [trial.number for trial in trials(tmp_path) if not trial.is_open] == [0, 1, 2]
+    list(run(PLAN, tmp_path, trials=6, workers=0))
+    assert trials(tmp_path) == trials(whole[0])
 
 
 def test_more_trials_go_on_from_fewer(whole, tmp_path):

@@ -1,0 +1,29 @@
+"""Searches in a folder, and kills itself (SIGKILL) in the middle of the trial of a number.
+
+python -m tests.experiments.search.kill_me FOLDER NUMBER
+"""
+
+import os
+import signal
+import sys
+
+from tests.experiments.search.making import PLAN
+
+from stolon.experiments.search import search_report, searching
+from stolon.growth.sequence_run import run_sequence
+
+number, asked = int(sys.argv[2]), []
+
+
+def killed(sequence, tasks, **options):
+    """Learn the sequence whole, and die before it is told."""
+    asked.append(sequence)
+    found = run_sequence(sequence, tasks, **options)
+    if len(asked) > number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+
+search_report.publish = lambda journal, **_: None
+searching.run_sequence = killed
+list(searching.run(PLAN, sys.argv[1], trials=6, workers=0))
