@@ -14,18 +14,19 @@ from stolon.masks.frozen import FrozenNet
 from stolon.masks.parallel import train_masks
 from stolon.masks.popup import MaskRule
 
-NET, MASKS, CLASSES = "mlp-128-64", 8, 10
+NET, MASKS, CLASSES = "mlp-256", 12, 10
 
 
 def main() -> None:
+    """Train the masks, then learn one more task."""
     tasks = streams.make("digits-rotated", tasks=MASKS + 1, step_degrees=5.0)
     frozen = FrozenNet(NET, tasks[0].shape, CLASSES)
     jobs = [Job(task, seed=0) for task in tasks[:MASKS]]
-    training = MaskTraining(epochs=10, batch_size=32, learning_rate=1e-2)
+    training = MaskTraining(epochs=8, batch_size=32, learning_rate=1e-2)
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        masks = list(train_masks(frozen, jobs, MaskRule(density=0.3), training, at_once=2, run=pool.map))
+        masks = list(train_masks(frozen, jobs, MaskRule(density=0.5), training, at_once=2, run=pool.map))
 
-    learner = learners.make("impressions", net=NET, density=0.3, impressions=MASKS, alpha_epochs=20)
+    learner = learners.make("impressions", net=NET, density=0.5, impressions=MASKS, alpha_epochs=30)
     learner.take_basis(masks, frozen.identity())
     new = tasks[MASKS]
     for epoch in learner.learn(new):
