@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,17 @@ def test_a_failed_trial_is_told_after_the_report(monkeypatch, run, tmp_path):
     assert ended.code == exit_codes.FAILED
     assert "no good" in ended.err
     assert "report:" in ended.out
+
+
+@pytest.mark.parametrize(
+    "table", ["lasem-figure1", "lasem-figure4", "lasem-figure6", "lasem-table2", "lasem-table3"]
+)
+def test_every_other_table_on_selective_transfer_too(run, tmp_path, table):
+    ended = run("reproduce", table, *TINY, "--transfer", "hard", "--out", tmp_path)
+    assert (ended.code, ended.err) == (exit_codes.OK, "")
+    (made,) = json.loads((tmp_path / f"{table}.json").read_text())["runs"].values()
+    assert made["tables"][0]["rows"]
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_data_that_are_missing_are_told_before_anything_runs(run, tmp_path):
