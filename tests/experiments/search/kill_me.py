@@ -12,18 +12,22 @@ from tests.experiments.search.making import PLAN
 from stolon.experiments.search import search_report, searching
 from stolon.growth.sequence_run import run_sequence
 
-number, asked = int(sys.argv[2]), []
+
+def main(folder, number):
+    asked = []
+
+    def killed(sequence, tasks, **options):
+        """Learn the sequence whole, and die before it is told."""
+        asked.append(sequence)
+        found = run_sequence(sequence, tasks, **options)
+        if len(asked) > number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    search_report.publish = lambda journal, **_: None
+    searching.run_sequence = killed
+    list(searching.run(PLAN, folder, trials=6, workers=0))
 
 
-def killed(sequence, tasks, **options):
-    """Learn the sequence whole, and die before it is told."""
-    asked.append(sequence)
-    found = run_sequence(sequence, tasks, **options)
-    if len(asked) > number:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return found
-
-
-search_report.publish = lambda journal, **_: None
-searching.run_sequence = killed
-list(searching.run(PLAN, sys.argv[1], trials=6, workers=0))
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
