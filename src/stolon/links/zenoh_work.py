@@ -101,7 +101,10 @@ class Asks:
         self._heap: list[_Pending] = []
         self._numbers = itertools.count()
         self._closed = False
-        threading.Thread(target=self._watch_deadlines, name="stolon-link-deadlines", daemon=True).start()
+        self._watch = threading.Thread(
+            target=self._watch_deadlines, name="stolon-link-deadlines", daemon=True
+        )
+        self._watch.start()
 
     def ask(self, peer: str, payload: bytes, timeout_s: float, then: Then) -> None:
         """Begin a request; never blocks, never raises. ``then`` is called once, from any thread."""
@@ -120,8 +123,8 @@ class Asks:
 
     @property
     def threads(self) -> list[threading.Thread]:
-        """Of the requests; they end soon after :meth:`close`."""
-        return self._workers.threads
+        """Of the requests and their deadlines; they end soon after :meth:`close`."""
+        return [*self._workers.threads, self._watch]
 
     def close(self) -> None:
         """End everything under way with None."""
