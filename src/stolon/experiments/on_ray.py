@@ -41,9 +41,8 @@ class RayExecutor(Executor):
         whole("workers", workers, 1)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault(
-            "RAY_worker_niceness", "0"
-        )  # 15 by default: beside anything else they would starve
+        # 15 by default: beside anything else workers would starve
+        os.environ.setdefault("RAY_worker_niceness", "0")
         try:
             import ray
         except ImportError as error:
@@ -87,9 +86,8 @@ class RayExecutor(Executor):
         elif isinstance(error, self._ray.exceptions.WorkerCrashedError):
             future.set_exception(BrokenExecutor(f"a worker of Ray's was killed: {error}"))
         else:
-            future.set_exception(
-                getattr(error, "cause", None) or error
-            )  # the call's own, not Ray's around it
+            # the call's own, not Ray's around it
+            future.set_exception(getattr(error, "cause", None) or error)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as the base
         """Leave the cluster, or end it if it was started here; with ``cancel_futures`` what runs is killed."""

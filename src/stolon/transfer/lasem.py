@@ -145,6 +145,10 @@ class EM(Strategy):
         self._mark = belief.state()
         self._seen = 0  # mini-batches
         self._by_sample = config.draw_for == "sample" and not self._network.takes_whole_batches
+        self._is_tail_whole, self._keeps = (
+            takes_whole_batches(lesson.parts.tail),
+            _keeps_inputs(lesson.parts.tail),
+        )
         self._every = config.e_every or e_step_interval(self._network.macs, self._plan(self._all)[0])
 
     @property
@@ -208,7 +212,7 @@ class EM(Strategy):
             nodes = self._nodes(self._all, x)
             with torch.no_grad():
                 # a tail may work in place on what the M-step needs
-                alone = nodes.detach() if _keeps_inputs(self._parts.tail) else nodes.detach().clone()
+                alone = nodes.detach() if self._keeps else nodes.detach().clone()
                 found = self._judge(alone, self._all, y)
             belief.see(found, counts)
             if not bool(found.isfinite().all()):
@@ -277,7 +281,7 @@ class EM(Strategy):
 
     def _behind(self, tail: nn.Module, nodes: Tensor, batch: int) -> Tensor:
         """What the tail makes of nodes, to whose normalisation each is a mini-batch of its own."""
-        apart = nodes.split(batch) if takes_whole_batches(tail) else (nodes,)
+        apart = nodes.split(batch) if self._is_tail_whole else (nodes,)
         found = [tail(node) for node in apart]
         return found[0] if len(found) == 1 else torch.cat(found)
 

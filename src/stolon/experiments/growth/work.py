@@ -4,8 +4,8 @@ Accuracies are of test data, after each task on all tasks so far. Those of a gro
 whole, then its beginnings from the longest down, whose states the whole has left in the cache: nothing is learned for
 them. Where the cache has dropped a state it is learned again, to the same bits.
 
-A random growth is a function of the learning's seed, so that every draw learns with a seed of its own. It needs no
-independent networks (nothing is decided by conflicts), and is measured against those of the run's seed.
+Draws of random growth have weights and orders of the run's seed, as all other items have, and choices of their own.
+They need no independent networks, since nothing is decided by conflicts.
 """
 
 import dataclasses

@@ -56,9 +56,8 @@ def _storage(found: Measured, column: Column) -> tuple[str, str]:
         coded = _coded(found, column) if column.kind == "supsup" else ""  # only told of new tasks' own masks
         return "0", f"{plain:,}{coded}"
     is_hybrid = column.items[0].what == "hybrid"
-    count = column.size * len(
-        weights
-    )  # hybrid ones too keep a row for the last layer, which has a mask besides
+    # hybrid ones too keep a row for the last layer, which has a mask besides
+    count = column.size * len(weights)
     last = -(-weights[-1] // 8) if is_hybrid else 0
     return f"{count:,}", f"{_COEFFICIENT * count + last:,}"
 
