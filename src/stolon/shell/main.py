@@ -325,6 +325,8 @@ def _reproduce(sub: ArgumentParser) -> None:
     )
     _reproduce_lasem(sub)
     _reproduce_impress(sub)
+    draws = "growth: random growths of each seed, and trials of the search (default: by the scale)"
+    sub.add_argument("--draws", type=PositiveInt | None, default=None, help=draws)
 
 
 def _reproduce_impress(sub: ArgumentParser) -> None:

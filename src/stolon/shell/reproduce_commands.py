@@ -58,6 +58,7 @@ class Wanted:
         densities: of masks, None as the scale says.
         images: training images of a class, None as the scale says.
         among: how many tasks inputs are inferred among, None as the scale says.
+        draws: random growths of each seed, None as the scale says.
     """
 
     table: str
@@ -83,6 +84,7 @@ class Wanted:
     densities: Sequence[float] | None = None
     images: int | None = None
     among: int | None = None
+    draws: int | None = None
 
 
 def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # noqa: ANN401 - those of Wanted
@@ -243,6 +245,7 @@ def _growth(wanted: Wanted, console: Console) -> int:
         seeds=wanted.seeds,
         tasks=wanted.tasks,
         epochs=wanted.epochs,
+        draws=wanted.draws,
         workers=_cores() if wanted.workers is None else wanted.workers,
     )
     opened = plans.plans(asked)
@@ -372,6 +375,7 @@ IMPRESS_OPTIONS: Final = (
     "root", "tasks", "stream", "seeds", "workers", "epochs", "alpha_epochs", "sizes", "densities", "images", "among",
 )  # fmt: skip
 GROWTH_OPTIONS: Final = ("root", "tasks", "stream", "seeds", "workers", "epochs")
+RANDOM_GROWTH: Final = (*GROWTH_OPTIONS, "draws")
 TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ...]]]] = MappingProxyType(
     {
         "skill-figure10": (
@@ -392,10 +396,10 @@ TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ..
         "impress-figure7": (_impress, IMPRESS_OPTIONS),
         "impress-figure10": (_impress, IMPRESS_OPTIONS),
         "impress-table2": (_impress_table2, ()),
-        "growth-figure2": (_growth, GROWTH_OPTIONS),
+        "growth-figure2": (_growth, RANDOM_GROWTH),
         "growth-figure4": (_growth, GROWTH_OPTIONS),
         "growth-figure6": (_growth, GROWTH_OPTIONS),
-        "growth-pareto": (_growth, GROWTH_OPTIONS),
+        "growth-pareto": (_growth, RANDOM_GROWTH),
     }
 )
 """What can be made anew, by name: how, and which options it has a use for."""

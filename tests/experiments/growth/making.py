@@ -6,6 +6,7 @@ from stolon.experiments.growth.plans import LEARNERS, Plan, Wanted
 from stolon.experiments.growth.settings import STREAMS
 from stolon.experiments.results import Record
 from stolon.growth.explanation import Growth
+from stolon.growth.sequences import GrowSequence
 
 TINY = replace(
     STREAMS["digits-split"]["quick"],
@@ -82,6 +83,8 @@ def made(plan, gain, share, *, leave_out=lambda item, seed: False):
                     "growths": GROWTHS, "seconds": 4.0, "bytes": 1,
                     "alone": {"random": 0, "as-released": 1}.get(item.kind, 2),
                 }  # fmt: skip
+                if item.kind == "searched":
+                    data["sequence"] = GrowSequence.shared(NAMES, 0.5).to_json()
                 if item.kind != "random":
                     data["learned"] = 1 if item.delta == 1 else 2
             found.append(Record("trial", *about, facts, versions={"torch": "2"}, hardware={"cores": 2}))

@@ -52,7 +52,7 @@ def test_by_default_figures_run_on_split_cifar_100():
 def test_methods_differ_in_what_they_are_about():
     plan = made("growth-figure4", "digits-split", "quick")
     assert [item.label for kind in plan.kinds for item in plan.items(kind)] == [
-        "independent", "delta 0.5", "full-rate", "frozen", "as-released", "learn-to-grow", "rcl", "finetune",
+        "independent", "delta 0.5", "full-rate", "frozen", "as-released 0.5", "learn-to-grow", "rcl", "finetune",
     ]  # fmt: skip
     assert plan.config("sweep").bound_rate == 0.1
     assert plan.config("full-rate").bound_rate == 1
@@ -70,7 +70,11 @@ def test_the_sweep_has_all_coefficients_and_random_growth_all_draws():
     plan = made("growth-pareto", "mnist-permuted", "full")
     assert [item.delta for item in plan.items("sweep")] == list(DELTAS)
     assert [item.label for item in plan.items("random")] == [f"random {draw}" for draw in range(20)]
+    assert [item.label for item in plan.items("searched")] == [f"searched {trial}" for trial in range(20)]
     assert Item("sweep", 0.5).label == "delta 0.5"
+    few = made("growth-pareto", "mnist-permuted", "quick", draws=3)
+    assert len(few.items("random")) == len(few.items("searched")) == 3
+    assert [item.delta for item in few.items("as-released")] == list(few.deltas)
 
 
 def test_figures_on_one_stream_share_their_items():
@@ -105,6 +109,8 @@ def test_a_stream_has_as_many_tasks_as_are_learned(stream):
         ({"seeds": 0}, "seeds: expected at least 1"),
         ({"tasks": 1}, "tasks: expected at least 2"),
         ({"epochs": 1.5}, "epochs: expected a whole number"),
+        ({"draws": 0}, "draws: expected at least 1"),
+        ({"figure": "growth-figure6", "draws": 3}, "draws: of no use to growth-figure6"),
         ({"workers": -1}, "workers: expected at least 0"),
     ],
 )

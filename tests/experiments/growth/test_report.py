@@ -12,7 +12,9 @@ from stolon.experiments.growth.report import Run, keep, line, publish, sections
 from stolon.experiments.results import Record
 from stolon.growth.pareto import Point
 
-SHARES = {"delta 0": 0.4, "delta 0.5": 0.6, "delta 1": 1.0, "random 0": 0.5, "random 1": 0.9}
+SHARES = {
+    "delta 0": 0.4, "delta 0.5": 0.6, "delta 1": 1.0, "random 0": 0.5, "random 1": 0.9, "searched 0": 0.3,
+}  # fmt: skip
 
 
 def gain(item, seed):
@@ -87,13 +89,13 @@ def test_methods_stand_beside_each_other():
     table, *_ = tables(run)
     assert [row[0] for row in table.rows] == [
         "independent networks", "bind-and-grow, δ 0.5", "bind-and-grow, bound layers at the full rate",
-        "bind-and-grow, bound layers frozen", "bind-and-grow as released", "Learn-to-Grow", "RCL",
+        "bind-and-grow, bound layers frozen", "bind-and-grow as released, δ 0.5", "Learn-to-Grow", "RCL",
         "fine-tuning (one net, nothing grown)",
     ]  # fmt: skip
     assert lines(table)["RCL"]["parameters"] == "450"
     assert lines(table)["RCL"]["seconds"] == "9.0"
     assert lines(table)["bind-and-grow, bound layers frozen"]["seconds"] == "7.0"
-    assert lines(table)["bind-and-grow as released"]["seconds"] == "5.0"
+    assert lines(table)["bind-and-grow as released, δ 0.5"]["seconds"] == "5.0"
     assert "RCL takes" not in run.figure().sections[0].text
     without = run_of("growth-figure4", rcl_trials=0, head="shared")
     assert "RCL takes fully connected nets only" in without.figure().sections[0].text
@@ -130,14 +132,19 @@ def test_hypervolumes_are_areas_above_the_worst_of_all_solutions():
     assert fronts.hypervolumes("sweep")[0] == pytest.approx(19 * 0.65 + 6 * 0.45)
     assert fronts.hypervolumes("sweep")[1] == pytest.approx(20 * 0.65 + 6 * 0.45)
     assert fronts.hypervolumes("random")[0] == pytest.approx(10 * 0.15)
+    # the first trial has 22 points from 0.3 on; the second, of the same gain, is larger
+    assert fronts.hypervolumes("searched")[0] == pytest.approx(22 * 0.75)
+    table, *_ = tables(run)
+    assert lines(table)["bind-and-grow, searched"]["solutions of each seed"] == "2"
+    assert lines(table)["bind-and-grow, searched"]["less random growth's"].startswith("+15.")
     text = run.figure().sections[0].text
     assert (
-        "Bind-and-grow's is larger; the intervals do not overlap."
+        "Bind-and-grow, searched: larger than random growth's; the intervals do not overlap."
         in run_of("growth-pareto", seeds=5).figure().sections[0].text
     )
     assert "lowest gain of any solution, -20.00 points" in text
     assert (
-        "The intervals overlap, or there is one seed."
+        "Bind-and-grow and random growth: the intervals overlap, or there is one seed."
         in run_of("growth-pareto", seeds=1).figure().sections[0].text
     )
 
@@ -149,13 +156,21 @@ def test_fronts_are_lines_of_what_none_dominates():
 
 def test_the_solution_of_half_the_size_is_chosen_by_validation():
     run = run_of("growth-pareto")
-    picks = Fronts(Measured(run.plan, run.records)).picks()
+    fronts = Fronts(Measured(run.plan, run.records))
+    picks = fronts.picks("sweep")
     assert {seed: pick.item.delta for seed, pick in picks.items()} == {0: 0.0, 1: 0.0}
     assert picks[0].share == pytest.approx(0.4)
     assert picks[0].change == pytest.approx(-0.01)
+    assert {pick.item.label for pick in fronts.picks("searched").values()} == {"searched 0"}
+    assert fronts.picks("searched")[1].change == pytest.approx(0.02)  # against the sweep's full growth
     half = run.figure().sections[1]
-    assert "it changes test accuracy by -1.00 points" in half.text
-    none = run_of("growth-pareto", deltas=(0.5, 1.0))
+    assert "bind-and-grow by -1.00 points; bind-and-grow, searched by +2.00 points; " in half.text
+    assert [row[:2] for row in half.tables[0].rows][2:4] == [
+        ("bind-and-grow, searched 0", "0"), ("bind-and-grow, searched 0", "1"),
+    ]  # fmt: skip
+    some = run_of("growth-pareto", leave_out=lambda item, seed: item.label == "delta 0" and seed == 1)
+    assert "bind-and-grow by -1.00 points (1 seed(s) have one); " in some.figure().sections[1].text
+    none = run_of("growth-pareto", deltas=(0.5,))
     assert "No solution has at most half" in none.figure().sections[1].text
 
 
@@ -192,7 +207,7 @@ def test_what_is_kept_has_every_result(tmp_path):
     assert value["command"] == "a command"
     assert kept["done"] == [len(kept["results"])] * 2
     assert kept["recipe"] == run.plan.recipe()
-    assert set(kept["hypervolumes"]) == {"bind-and-grow", "random growth"}
+    assert set(kept["hypervolumes"]) == {"sweep", "searched", "as-released", "random"}
     assert kept["results"][0]["label"] == "independent"
 
 

@@ -9,8 +9,9 @@ from stolon.experiments.growth import running
 from stolon.experiments.growth.measured import Measured
 from stolon.experiments.growth.plans import Item, Unit
 from stolon.experiments.growth.running import results_of, run
-from stolon.experiments.growth.work import Work
+from stolon.experiments.growth.work import SEARCHES, Work
 from stolon.experiments.units import begin
+from stolon.growth import search
 from stolon.growth.sequence_run import run_sequence
 from stolon.growth.sequences import GrowSequence
 
@@ -67,6 +68,52 @@ def test_a_sequence_gives_what_it_gives_from_nothing(whole):
     solution = Measured(wanted, records(folder)).solution(Item("sweep", 0.5), 0)
     assert solution.gain == pytest.approx(outcome.test_gain)
     assert solution.val_gain == pytest.approx(outcome.gain)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The search alone, of three trials in rounds of its own: its folder."""
+    folder = tmp_path_factory.mktemp("searched")
+    list(run(plan("growth-pareto", draws=3, deltas=(1.0,)), folder))
+    return folder
+
+
+def test_a_searchs_trials_are_measured_as_sequences_are(searched):
+    wanted, tasks = plan("growth-pareto", draws=3), list(plan().make_stream(0))
+    found = [r.data for r in records(searched) if r.kind == "done" and r.learner.startswith("searched")]
+    assert len(found) == 3
+    journal = search.read(searched / SEARCHES / "0" / "journal.log")
+    assert [trial.sequence.to_json() for trial in journal.trials] == [data["sequence"] for data in found]
+    for trial, data in zip(journal.trials, found, strict=True):
+        assert trial.sequence.tasks == tuple(task.name for task in tasks)  # so that rows are comparable
+        outcome = run_sequence(trial.sequence, tasks, net=TINY.net, config=wanted.config("searched"))
+        assert data["rows"][-1] == list(outcome.test.values())
+        assert data["val"] == list(outcome.val.values())
+        assert (data["parameters"], trial.outcome.gain) == (outcome.parameters, outcome.gain)
+    assert len({str(data["sequence"]) for data in found}) > 1
+
+
+def test_a_search_that_was_stopped_in_a_trial_does_it_first(searched, tmp_path, monkeypatch):
+    asked = []
+
+    def stop(sequence, *given, **options):
+        asked.append(sequence)
+        if (
+            len(asked) == 5
+        ):  # the first trial and its two beginnings, the second, and here its first beginning
+            raise KeyboardInterrupt
+        return run_sequence(sequence, *given, **options)
+
+    wanted = plan("growth-pareto", draws=3, deltas=(1.0,))
+    begin(results_of(tmp_path), wanted.name, wanted.recipe(), "")
+    unit = Unit(0, "searched")
+    with monkeypatch.context() as patched:
+        patched.setattr("stolon.experiments.growth.work.run_sequence", stop)
+        with pytest.raises(KeyboardInterrupt):
+            list(running._unit(wanted, unit, tmp_path))
+    list(running._unit(wanted, unit, tmp_path))
+    ours = {key: value for key, value in results(records(searched)).items() if key[1].startswith("searched")}
+    assert results(records(tmp_path)) == ours
 
 
 def test_draws_of_random_growth_differ(whole):
@@ -130,9 +177,9 @@ def test_other_methods_are_run_beside_bind_and_grow(four):
     folder, events = four
     found = Measured(plan("growth-figure4"), records(folder))
     assert found.done() == (8, 8)
-    for kind in plan("growth-figure4").kinds:
+    for kind in plan("growth-figure4").kinds:  # as released too: its coefficient is the default one
         solution = found.solution(Item(kind), 0)
-        assert len(solution.matrix) == 3
+        assert len(solution.matrix) == 3, kind
         assert solution.parameters > 0
         assert solution.seconds > 0
     assert found.solution(Item("independent"), 0).gain == 0
@@ -140,10 +187,14 @@ def test_other_methods_are_run_beside_bind_and_grow(four):
     assert events[-1].done == 8
 
 
-@pytest.mark.parametrize("figure", ["whole", "four"])
+@pytest.mark.parametrize("figure", ["whole", "four", "searched"])
 def test_records_that_tests_make_by_hand_have_nothing_that_runs_do_not_give(request, figure):
-    folder, _ = request.getfixturevalue(figure)
-    wanted = plan("growth-figure2" if figure == "whole" else "growth-figure4")
+    fixture = request.getfixturevalue(figure)
+    folder, wanted = {
+        "whole": lambda: (fixture[0], plan("growth-figure2")),
+        "four": lambda: (fixture[0], plan("growth-figure4")),
+        "searched": lambda: (fixture, plan("growth-pareto", draws=3, deltas=(1.0,))),
+    }[figure]()
     by_hand = {
         (record.kind, record.learner): record.data for record in made(wanted, lambda *_: 0.1, lambda _: 1)
     }
@@ -181,9 +232,9 @@ def test_another_figure_in_the_same_folder_takes_what_is_there(whole):
             for unit in plan("growth-figure4").units()}  # fmt: skip
     assert left["independent"] == left["sweep"] == []
     assert left["frozen"] == [Item("frozen")]
-    assert not any(
-        running.missing(plan("growth-pareto"), unit, there) for unit in plan("growth-pareto").units()
-    )
+    wanted = plan("growth-pareto")
+    left = {unit.kind: len(running.missing(wanted, unit, there)) for unit in wanted.units()}
+    assert left == {"independent": 0, "sweep": 0, "searched": 2, "as-released": 3, "random": 0}
 
 
 def test_an_item_that_fails_is_told_and_tried_again_and_others_go_on(whole, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Bind-and-grow's solutions against those of random growth: who dominates whom, fronts, hypervolumes."""
+"""Ways to bind and grow against each other: who dominates whom, fronts, hypervolumes."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,15 +38,18 @@ class Fronts:
     """Solutions as points of test gain in points, and parameters as a share of independent networks'.
 
     Args:
-        found: what was measured.
+        found: what was measured, of a figure with a sweep and random growth.
+
+    Attributes:
+        kinds: what is compared.
     """
 
     def __init__(self, found: Measured) -> None:
         self._found = found
         seeds = range(found.plan.setting.seeds)
+        self.kinds: tuple[Kind, ...] = tuple(kind for kind in found.plan.kinds if kind != "independent")
         self._solutions: dict[Kind, list[dict[Item, Solution]]] = {
-            kind: [found.solutions(found.plan.items(kind), seed) for seed in seeds]
-            for kind in ("sweep", "random")
+            kind: [found.solutions(found.plan.items(kind), seed) for seed in seeds] for kind in self.kinds
         }
 
     def points(self, kind: Kind, seed: int) -> list[Point]:
@@ -54,7 +57,7 @@ class Fronts:
         return [_point(solution) for solution in self._solutions[kind][seed].values()]
 
     def reference(self) -> Point | None:
-        """The lowest gain of all solutions of both kinds and all seeds, with a little more than all parameters."""
+        """The lowest gain of all solutions of all kinds and seeds, with a little more than all parameters."""
         gains = [
             100 * solution.gain
             for of_kind in self._solutions.values()
@@ -104,11 +107,12 @@ class Fronts:
             for seed, values in found.items()
         }
 
-    def picks(self) -> Mapping[int, Pick]:
+    def picks(self, kind: Kind) -> Mapping[int, Pick]:
         """Of each seed the solution of best validation gain that has at most half the parameters of full growth."""
         found: dict[int, Pick] = {}
-        for seed, solutions in enumerate(self._solutions["sweep"]):
-            full = next((solution for item, solution in solutions.items() if item.delta == 1), None)
+        for seed, solutions in enumerate(self._solutions[kind]):
+            sweep = self._solutions["sweep"][seed]
+            full = next((solution for item, solution in sweep.items() if item.delta == 1), None)
             if full is None:
                 continue
             small = [

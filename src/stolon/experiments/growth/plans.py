@@ -18,16 +18,19 @@ from stolon.experiments.data_folder import datasets_of
 from stolon.experiments.growth.settings import SCALES, STREAMS, Setting
 from stolon.experiments.reproduced import opened
 from stolon.growth.config import DELTA, BindAndGrowConfig
+from stolon.growth.search_space import SearchSpace
 from stolon.settings import one_of, whole
 from stolon.tasks import Stream
 
 Figure = Literal["growth-figure2", "growth-figure4", "growth-figure6", "growth-pareto"]
 Kind = Literal[
-    "independent", "sweep", "random", "full-rate", "frozen", "as-released", "learn-to-grow", "rcl", "finetune"
+    "independent", "sweep", "searched", "random", "full-rate", "frozen", "as-released", "learn-to-grow", "rcl",
+    "finetune",
 ]  # fmt: skip
 GROWN: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "sweep": {},
+        "searched": {},
         "full-rate": {"bound_rate": 1.0},
         "frozen": {"bound_rate": 0.0},
         "as-released": {"as_released": True},
@@ -35,6 +38,10 @@ GROWN: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     }
 )
 """Kinds that bind and grow: what they set otherwise than the paper's way."""
+SWEPT: Final = ("sweep", "as-released")
+"""Kinds that try grow coefficients, one for all tasks."""
+SPACE: Final = SearchSpace(deltas="each")
+"""What ``"searched"`` chooses: a coefficient for each task; order and bindings are those of all others."""
 LEARNERS: Final = ("learn-to-grow", "rcl", "finetune")
 """Kinds that are learners of that name."""
 
@@ -64,7 +71,9 @@ SPECS: Final[Mapping[Figure, Spec]] = MappingProxyType(
             sweeps=False,
         ),
         "growth-figure6": Spec("Figure 6: the grow coefficient", ("sweep",)),
-        "growth-pareto": Spec("Gain and size: Pareto fronts and hypervolumes", ("sweep", "random")),
+        "growth-pareto": Spec(
+            "Gain and size: Pareto fronts and hypervolumes", ("sweep", "searched", "as-released", "random")
+        ),
     }
 )
 RECORDS: Final = 3
@@ -85,6 +94,7 @@ class Wanted:
         seeds: runs.
         tasks: of the stream, >= 2.
         epochs: of every training.
+        draws: random growths for each seed, and trials of the search beside them.
         workers: processes; 0 for this one.
 
     Raises:
@@ -98,6 +108,7 @@ class Wanted:
     seeds: int | None = None
     tasks: int | None = None
     epochs: int | None = None
+    draws: int | None = None
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -107,9 +118,11 @@ class Wanted:
             one_of("stream", stream, tuple(STREAMS))
         if len(set(self.streams)) < len(self.streams):
             raise SettingError(f"stream: expected different ones, found {', '.join(self.streams)}")
-        for name, least in (("seeds", 1), ("tasks", 2), ("epochs", 1)):
+        for name, least in (("seeds", 1), ("tasks", 2), ("epochs", 1), ("draws", 1)):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least)
+        if self.draws is not None and "random" not in SPECS[self.figure].kinds:
+            raise SettingError(f"draws: of no use to {self.figure}; leave it out")
         whole("workers", self.workers, 0)
 
 
@@ -130,7 +143,7 @@ class Item:
     Attributes:
         kind: what is run.
         delta: the grow coefficient, where it has one.
-        draw: the number of a random growth.
+        draw: the number of a random growth, or of a search's trial.
     """
 
     kind: Kind
@@ -139,10 +152,10 @@ class Item:
 
     @property
     def label(self) -> str:
-        """As records name it: the name of a method, ``"delta 0.5"`` or ``"random 3"``."""
-        if self.kind == "sweep":
-            return f"delta {self.delta:g}"
-        return f"random {self.draw}" if self.kind == "random" else self.kind
+        """As records name it: the name of a method, ``"delta 0.5"``, ``"searched 3"`` or ``"random 3"``."""
+        if self.kind in SWEPT:
+            return f"{'delta' if self.kind == 'sweep' else self.kind} {self.delta:g}"
+        return f"{self.kind} {self.draw}" if self.kind in ("searched", "random") else self.kind
 
 
 @final
@@ -187,9 +200,9 @@ class Plan:
 
     def items(self, kind: Kind) -> tuple[Item, ...]:
         """What a unit gives, in the order in which it is done."""
-        if kind == "sweep":
+        if kind in SWEPT:
             return tuple(Item(kind, delta) for delta in self.deltas)
-        if kind == "random":
+        if kind in ("searched", "random"):
             return tuple(Item(kind, draw=draw) for draw in range(self.setting.draws))
         return (Item(kind),)
 
@@ -263,6 +276,7 @@ def _plan(wanted: Wanted, stream: str) -> Plan:
         seeds=wanted.seeds or setting.seeds,
         tasks=wanted.tasks or setting.tasks,
         epochs=wanted.epochs or setting.epochs,
+        draws=wanted.draws or setting.draws,
         rcl_epochs=wanted.epochs or setting.rcl_epochs,
     )
     if setting.pool and setting.tasks > setting.pool:

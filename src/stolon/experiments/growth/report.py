@@ -8,7 +8,7 @@ from typing import Any, final
 from stolon.experiments import reproduced
 from stolon.experiments.growth.fronts import Fronts
 from stolon.experiments.growth.measured import Measured
-from stolon.experiments.growth.plans import Plan
+from stolon.experiments.growth.plans import SPACE, Plan
 from stolon.experiments.growth.settings import DRAWS
 from stolon.experiments.growth.tables import figure, words
 from stolon.experiments.report_parts import Section, Table
@@ -74,6 +74,9 @@ def settings(run: Run) -> Section:
             "searched by NSGA-II in steps of 0.05" if is_search else "0.1, 0.2, ... 0.9",
         ),
     ]
+    if "searched" in plan.kinds:
+        ours = f"{setting.draws} trials of NSGA-II, a coefficient for each task in steps of {SPACE.step:g}"
+        rows.append(("search of each seed", ours, "20 trials of NSGA-II, a coefficient for all tasks"))
     if "random" in plan.kinds:
         rows.append(("random growths of each seed", str(setting.draws), f"not printed ({DRAWS} taken)"))
     if "rcl" in plan.kinds:
@@ -127,10 +130,7 @@ def compact(run: Run) -> dict[str, Any]:
     if "random" in plan.kinds:
         fronts = Fronts(found)
         value["reference"] = fronts.reference()
-        value["hypervolumes"] = {
-            "bind-and-grow": dict(fronts.hypervolumes("sweep")),
-            "random growth": dict(fronts.hypervolumes("random")),
-        }
+        value["hypervolumes"] = {kind: dict(fronts.hypervolumes(kind)) for kind in fronts.kinds}
     return value
 
 

@@ -10,8 +10,8 @@ What differs from the paper at every scale:
 - A tenth of the training data is validation data, which conflicts are measured on; the code has none.
 - MNIST's images are 28 x 28 as they are; the code pads them to 32 x 32 with nothing.
 - RCL begins with the stream's net, as all others do; its authors' has two layers, of 312 and 128 units.
-- ``growth-pareto`` sweeps a grid of coefficients, one for all tasks; the paper searches them by NSGA-II in steps of
-  0.05, 20 trials: that is ``stolon search``.
+- ``growth-pareto`` sweeps a grid of coefficients, one for all tasks, and searches a coefficient for each task by
+  NSGA-II in as many trials as there are draws of random growth; the paper searches one for all tasks in 20 trials.
 - PGN and DEN, which the paper compares with, are not among the methods.
 - What the Decathlon's stand-ins are, :func:`stolon.streams.decathlon.stand_ins` says; the paper has no results on it.
 """
@@ -44,7 +44,7 @@ class Setting:
         learning_rate: of SGD with momentum 0.9.
         samples: that conflicts are measured on, at most.
         deltas: grow coefficients of the sweep.
-        draws: random growths for each seed.
+        draws: random growths for each seed, and trials of the search beside them.
         seeds: runs.
         rcl_trials: child networks of a task; 0 where the net is not fully connected, which RCL needs.
         rcl_epochs: of RCL's trainings, which have its authors' settings besides.

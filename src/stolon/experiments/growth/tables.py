@@ -8,7 +8,7 @@ from stolon.experiments.by_seed import NOTHING, BySeed
 from stolon.experiments.drawing import Figure
 from stolon.experiments.growth.fronts import Fronts
 from stolon.experiments.growth.measured import Measured, Solution
-from stolon.experiments.growth.plans import GROWN, Item, Kind
+from stolon.experiments.growth.plans import GROWN, SWEPT, Item, Kind
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.scatter import scatter
 from stolon.growth.config import DELTA
@@ -26,6 +26,9 @@ COLUMNS: Final = (
 MEAN: Final = "mean ± half-width of the 95 % Student interval over seeds"
 _WORDS: Final[Mapping[Kind, str]] = {
     "independent": "independent networks",
+    "sweep": "bind-and-grow",
+    "searched": "bind-and-grow, searched",
+    "random": "random growth",
     "full-rate": "bind-and-grow, bound layers at the full rate",
     "frozen": "bind-and-grow, bound layers frozen",
     "as-released": "bind-and-grow as released",
@@ -58,9 +61,10 @@ def figure(found: Measured) -> Section:
 
 def words(item: Item) -> str:
     """What an item is, for readers."""
-    if item.kind == "sweep":
-        return f"bind-and-grow, δ {item.delta:g}"
-    return f"random growth {item.draw}" if item.kind == "random" else _WORDS[item.kind]
+    word = _WORDS[item.kind]
+    if item.kind in SWEPT:
+        return f"{word}, δ {item.delta:g}"
+    return f"{word} {item.draw}" if item.kind in ("searched", "random") else word
 
 
 def row(found: Measured, item: Item) -> tuple[str, ...]:
@@ -189,69 +193,79 @@ _SPREAD: Final[tuple[tuple[str, Callable[[Solution], float]], ...]] = (
 
 
 def _pareto(found: Measured) -> list[Section]:
-    fronts = Fronts(found)
-    sweep, random = found.plan.items("sweep"), found.plan.items("random")
-    ours, theirs = fronts.hypervolumes("sweep"), fronts.hypervolumes("random")
+    fronts, plan = Fronts(found), found.plan
+    volumes = {kind: fronts.hypervolumes(kind) for kind in fronts.kinds}
+    theirs = volumes["random"]
     table = Table(
-        ("", "solutions of each seed", "hypervolume"),
+        ("", "solutions of each seed", "hypervolume", "less random growth's"),
         [
-            ("bind-and-grow", str(len(sweep)), tell(ours, "{:.2f}")),
-            ("random growth", str(len(random)), tell(theirs, "{:.2f}")),
-            ("difference", "", tell(by_seed.difference(ours, theirs), "{:+.2f}")),
+            (
+                _WORDS[kind],
+                str(len(plan.items(kind))),
+                tell(volume, "{:.2f}"),
+                "" if kind == "random" else tell(by_seed.difference(volume, theirs), "{:+.2f}"),
+            )
+            for kind, volume in volumes.items()
         ],
         f"Hypervolumes, {MEAN}",
     )
+    verdicts = "".join(_verdict(_WORDS[kind], volumes[kind], theirs) for kind in fronts.kinds)
+    sweep = plan.items("sweep")
     text = (
         "The hypervolume is the area between a front and the reference: gain in points times the share of the "
         f"parameters of independent networks. {fronts.reference_told()} Draws of random growth differ in nothing but "
         "whom tasks are bound to and what they grow; weights and orders are those of bind-and-grow with the same seed. "
-        f"{_verdict(ours, theirs)} {_best(found, sweep)}"
+        f"Searched are coefficients, one for each task, by NSGA-II on validation data, in as many trials as there are "
+        f"draws. {verdicts}{_best(found, sweep)}"
     )
-    picks = fronts.picks()
-    chosen = Table(
-        ("seed", "δ", "of full growth's parameters [%]", "accuracy [%]", "less full growth's [points]"),
-        [
-            (
-                str(seed),
-                f"{pick.item.delta:g}",
-                f"{100 * pick.share:.1f}",
-                f"{100 * pick.accuracy:.1f}",
-                f"{100 * pick.change:+.2f}",
-            )
-            for seed, pick in picks.items()
-        ],
-        "The solution of best validation accuracy with at most half the parameters of full growth (δ 1)",
+    numbers = _numbers(found, (*_independent(found), *sweep, *plan.items("as-released")), "Grow coefficients")
+    pictured = {_WORDS[kind]: plan.items(kind) for kind in fronts.kinds}
+    picture = _picture(
+        found, pictured, "Solutions of all seeds, and the fronts of them together", fronts=fronts
     )
-    lost = {seed: 100 * pick.change for seed, pick in picks.items()}
-    half = (
-        f"Chosen by validation accuracy among solutions of at most half the parameters of full growth, it changes test "
-        f"accuracy by {tell(lost, '{:+.2f}')} points."
-        if lost
+    return [Section("Fronts", text, [table, numbers], picture), _half(found, fronts), _decided(found)]
+
+
+def _half(found: Measured, fronts: Fronts) -> Section:
+    """What is lost with at most half the parameters of full growth."""
+    picks = {kind: fronts.picks(kind) for kind in fronts.kinds}
+    rows = [
+        (
+            words(pick.item),
+            str(seed),
+            f"{100 * pick.share:.1f}",
+            f"{100 * pick.accuracy:.1f}",
+            f"{100 * pick.change:+.2f}",
+        )
+        for of_kind in picks.values()
+        for seed, pick in of_kind.items()
+    ]
+    columns = ("", "seed", "of full growth's parameters [%]", "accuracy [%]", "less full growth's [points]")
+    caption = "The solutions of best validation accuracy with at most half of full growth's parameters (bind-and-grow, δ 1)"
+    told = "; ".join(
+        f"{_WORDS[kind]} by {tell({seed: 100 * pick.change for seed, pick in of_kind.items()}, '{:+.2f}')} points"
+        f"{'' if len(of_kind) == found.plan.setting.seeds else f' ({len(of_kind)} seed(s) have one)'}"
+        for kind, of_kind in picks.items()
+        if of_kind
+    )
+    text = (
+        "Chosen by validation accuracy among solutions of at most half the parameters of full growth, they change test "
+        f"accuracy: {told}."
+        if told
         else "No solution has at most half the parameters of full growth."
     )
-    return [
-        Section(
-            "Fronts",
-            text,
-            [table, _numbers(found, (*_independent(found), *sweep), "Grow coefficients")],
-            _picture(
-                found,
-                {"bind-and-grow": sweep, "random growth": random},
-                "Solutions of all seeds, and the fronts of them together",
-                fronts=fronts,
-            ),
-        ),
-        Section("Half the size", half, [chosen]),
-        _decided(found),
-    ]
+    return Section("Half the size", text, [Table(columns, rows, caption)])
 
 
-def _verdict(ours: BySeed, theirs: BySeed) -> str:
+def _verdict(kind: str, ours: BySeed, theirs: BySeed) -> str:
+    """Whether a hypervolume and random growth's differ, as a sentence and a space; nothing where one is missing."""
+    if ours is theirs or not ours or not theirs:
+        return ""
     if by_seed.apart(ours, theirs):
-        return "Bind-and-grow's is larger; the intervals do not overlap."
+        return f"{kind.capitalize()}: larger than random growth's; the intervals do not overlap. "
     if by_seed.apart(theirs, ours):
-        return "Random growth's is larger; the intervals do not overlap."
-    return "The intervals overlap, or there is one seed." if ours and theirs else ""
+        return f"{kind.capitalize()}: smaller than random growth's; the intervals do not overlap. "
+    return f"{kind.capitalize()} and random growth: the intervals overlap, or there is one seed. "
 
 
 def _best(found: Measured, sweep: Sequence[Item]) -> str:
@@ -290,14 +304,20 @@ def _network(found: Measured) -> list[Section]:
     """Joint networks, drawn and explained by scores: of the default coefficient or the middle one, and of variants."""
     sweep = found.plan.items("sweep")
     default = next((item for item in sweep if item.delta == DELTA), sweep[len(sweep) // 2])
-    variants = [kind for kind in found.plan.kinds if kind in GROWN and kind not in ("sweep", "random")]
+    variants = [kind for kind in found.plan.kinds if kind in GROWN and kind not in _MANY]
     sections = []
-    for item in (default, *(item for kind in variants for item in found.plan.items(kind))):
+    for item in (
+        default,
+        *(item for kind in variants for item in found.plan.items(kind) if item.delta == DELTA),
+    ):
         each = [(seed, found.growths(item, seed)) for seed in range(found.plan.setting.seeds)]
         told = [(seed, {growth.task: growth.to_json() for growth in all_}) for seed, all_ in each if all_]
         if told:
             sections.append(bindings.explained(words(item), told))
     return sections
+
+
+_MANY: Final = ("sweep", "searched", "random")
 
 
 def _picture(

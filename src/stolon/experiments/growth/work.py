@@ -5,7 +5,8 @@ whole, then its beginnings from the longest down, whose states the whole has lef
 them. Where the cache has dropped a state it is learned again, to the same bits.
 
 Draws of random growth have weights and orders of the run's seed, as all other items have, and choices of their own.
-They need no independent networks, since nothing is decided by conflicts.
+They need no independent networks, since nothing is decided by conflicts. Trials of the search are proposed by NSGA-II
+as in ``stolon search``; its journal lies in the experiment's folder, and a trial that was under way is done first.
 """
 
 import dataclasses
@@ -19,14 +20,15 @@ import torch
 from stolon import nets
 from stolon.errors import DataError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
-from stolon.experiments.growth.plans import GROWN, Item, Plan, Unit
+from stolon.experiments.growth.plans import GROWN, SPACE, Item, Plan, Unit
 from stolon.experiments.results import Record
 from stolon.experiments.runner import default_learner
 from stolon.experiments.trial import Lab, Trial, run_trial
 from stolon.growth.bind_and_grow import BindAndGrow
 from stolon.growth.cache import GrowthCache
-from stolon.growth.config import DELTA
+from stolon.growth.config import DELTA, BindAndGrowConfig
 from stolon.growth.independent import key
+from stolon.growth.search import Search, SearchSettings
 from stolon.growth.sequence_run import learn_sequence, run_sequence, train_alone
 from stolon.growth.sequences import GrowSequence, Outcome
 from stolon.growth.structure import Structure
@@ -36,6 +38,8 @@ from stolon.training import accuracy
 
 CACHE: Final = "cache"
 """The folder of shared work, in the experiment's."""
+SEARCHES: Final = "searches"
+"""The folder of a search's journal for each seed, in the experiment's."""
 
 
 @final
@@ -91,28 +95,51 @@ class Work:
             "parameters": sum(_parameters(self._plan.setting.net, task) for task in self._tasks),
         }
 
-    def sequence(self, item: Item) -> dict[str, Any]:
-        """Learn a grow sequence of one coefficient, bindings by the rule.
+    def swept(self, item: Item) -> dict[str, Any]:
+        """Learn with one coefficient for all tasks, bindings by the rule."""
+        return self._sequence(item, GrowSequence.shared([task.name for task in self._tasks], item.delta))
+
+    def searched(self, item: Item) -> dict[str, Any]:
+        """Do a search's trials up to one; what that one gave, and its sequence.
+
+        What is tried depends on validation data alone.
+        """
+        search, config = self._search(), self._plan.config(item.kind)
+        while item.draw >= len(search.trials) or search.trials[item.draw].is_open:
+            for trial in search.open(item.draw + 1):
+                search.tell(trial.number, self._run(trial.sequence, config))
+        sequence = search.trials[item.draw].sequence
+        return {"sequence": sequence.to_json(), **self._sequence(item, sequence)}
+
+    def _search(self) -> Search:
+        """The seed's, as far as it is."""
+        recipe = {**self._plan.recipe(), "number": self._unit.seed}
+        settings = SearchSettings(space=SPACE, seed=self._unit.seed)
+        place = self._folder / SEARCHES / str(self._unit.seed) / "journal.log"
+        return Search(place, settings, [task.name for task in self._tasks], recipe)
+
+    def _run(self, sequence: GrowSequence, config: BindAndGrowConfig) -> Outcome:
+        return run_sequence(
+            sequence,
+            self._tasks,
+            net=self._plan.setting.net,
+            config=config,
+            seed=self._unit.seed,
+            cache=self._cache,
+        )
+
+    def _sequence(self, item: Item, sequence: GrowSequence) -> dict[str, Any]:
+        """Learn a grow sequence, and measure it after every task.
 
         ``learned`` is how many tasks were learned for it, the others' learning having been there; ``alone`` of how many
         tasks, from the first, the independent networks of :meth:`alone` were taken, whose training is not in
         ``seconds``: as released, of convolutional nets, later tasks' are other ones.
         """
-        config, names = self._plan.config(item.kind), [task.name for task in self._tasks]
-
-        def run(count: int) -> Outcome:
-            return run_sequence(
-                GrowSequence.shared(names[:count], item.delta),
-                self._tasks,
-                net=self._plan.setting.net,
-                config=config,
-                seed=self._unit.seed,
-                cache=self._cache,
-            )
-
+        config, names = self._plan.config(item.kind), sequence.tasks
         is_bare = config.as_released and Structure(self._plan.setting.net, self._tasks[0].shape).convolves
-        whole = run(len(names))
-        outcomes = [*(run(count) for count in range(len(names) - 1, 0, -1))][::-1]
+        whole = self._run(sequence, config)
+        beginnings = [GrowSequence(sequence.steps[:count]) for count in range(len(names) - 1, 0, -1)]
+        outcomes = [self._run(beginning, config) for beginning in beginnings][::-1]
         return {
             "rows": [[each.test[name] for name in each.val] for each in (*outcomes, whole)],
             "val": [whole.val[name] for name in names],
@@ -175,8 +202,10 @@ class Work:
         """What a kind that is no learner of its own gives."""
         if item.kind == "independent":
             return self.alone()
+        if item.kind in ("searched", "random"):
+            return self.searched(item) if item.kind == "searched" else self.random(item)
         assert item.kind in GROWN
-        return self.random(item) if item.kind == "random" else self.sequence(item)
+        return self.swept(item)
 
 
 @torch.no_grad()
