@@ -241,7 +241,7 @@ def _half(found: Measured, fronts: Fronts) -> Section:
         for seed, pick in of_kind.items()
     ]
     columns = ("", "seed", "of full growth's parameters [%]", "accuracy [%]", "less full growth's [points]")
-    caption = "The solutions of best validation accuracy with at most half of full growth's parameters (bind-and-grow, δ 1)"
+    caption = "Of best validation accuracy with at most half of full growth's parameters (bind-and-grow, δ 1)"
     told = "; ".join(
         f"{_WORDS[kind]} by {tell({seed: 100 * pick.change for seed, pick in of_kind.items()}, '{:+.2f}')} points"
         f"{'' if len(of_kind) == found.plan.setting.seeds else f' ({len(of_kind)} seed(s) have one)'}"
