@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.learner_contract import assert_same_state, toy_task
-from tests.masks.samples import VARIANTS, author, learned, make
+from tests.masks.samples import FAST, VARIANTS, author, learned, make
 from tests.sharing.samples import ADA, BEN, LISTED, ROOT, a_module, sealed
 
 from stolon import learners
@@ -220,6 +220,57 @@ def test_a_basis_is_taken_whole_of_one_author_or_not_at_all():
         with pytest.raises(DataError, match=message):
             supermasks.take_basis(learner, modules)
         assert_same_state(learner, make("first-tasks"))
+
+
+@pytest.mark.parametrize("basis", ["homogeneous", "mixed"])
+def test_all_masks_of_a_task_travel_and_answer_it(basis, bank):
+    mine = make("first-tasks", basis=basis, impressions=3, masks_per_task=2)
+    for task in (toy_task(name, i) for i, name in enumerate("abc")):
+        list(mine.learn(task))
+    made = [bank.add(module.pack(each, ADA)) for each in supermasks.basis_modules(mine)]
+    modules = [bank.module(id_) for id_ in made]
+    expected = {"homogeneous": ["a", "a mask 2", "a mask 3"], "mixed": ["a", "a mask 2", "b"]}[basis]
+    assert [each.task for each in modules] == expected
+    assert [each.settings["place"] for each in modules] == [0, 1, 2]
+    assert len({each.recipe for each in modules}) == 3
+    for each, mask in zip(modules, mine.basis, strict=True):
+        assert_same(supermasks.knowledge(each), mask)
+    theirs = make("first-tasks", basis=basis, impressions=3, masks_per_task=2)
+    supermasks.take_basis(theirs, modules[::-1])
+    assert theirs.basis_fingerprint == mine.basis_fingerprint
+    for task in mine.tasks:
+        supermasks.adopt(theirs, travelled(supermasks.module_of(mine, task)))
+        assert torch.equal(theirs.logits(X, task), mine.logits(X, task))
+    second = learners.make("supsup", net="mlp-16-12", **FAST)  # a further mask is one that answers the task
+    supermasks.adopt(second, modules[1])
+    assert second.classes("a mask 2") == mine.classes("a")
+    assert list(theirs.masks_of("a")) == [0]
+    with pytest.raises(TaskError, match=r"left the masks \[.*another learner's; take their author's"):
+        supermasks.basis_modules(theirs)
+
+
+def test_modules_of_a_heterogeneous_basis_are_those_of_its_tasks():
+    mine = author("first-tasks")
+    own = [supermasks.module_of(mine, task) for task in mine.tasks[:2]]
+    assert [module.pack(each, ADA) for each in supermasks.basis_modules(mine)] == [
+        module.pack(each, ADA) for each in own
+    ]
+    assert (list(mine.masks_of("a")), list(mine.masks_of("c"))) == ([0], [])
+
+
+def test_a_basis_that_cannot_be_shared_is_told():
+    with pytest.raises(TaskError, match="random one: equal settings"):
+        supermasks.basis_modules(author("random"))
+    begun = make("first-tasks")
+    list(begun.learn(toy_task("a", 1)))
+    with pytest.raises(TaskError, match=r"whole basis of 2 masks, found 1"):
+        supermasks.basis_modules(begun)
+    mine = learned("first-tasks")
+    mine.forget("b")
+    with pytest.raises(TaskError, match=r"left the masks \[1\], found them forgotten"):
+        supermasks.basis_modules(mine)
+    with pytest.raises(TaskUnknownError):
+        mine.masks_of("b")
 
 
 # Sizes

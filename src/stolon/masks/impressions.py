@@ -127,6 +127,21 @@ class Impressions(MaskLearner):
             )
         self._frozen, self._basis, self._masks, self._is_taken = frozen, found, None, True
 
+    def masks_of(self, task: str) -> range:
+        """The places in the basis of the masks that a task left, its own first; empty for one learned as coefficients.
+
+        Of a task that was adopted only its own is known.
+
+        Raises:
+            TaskUnknownError: no such task, or it is being learned.
+        """
+        self._require_learned(task)
+        first = self._kept[task].mask
+        if first < 0:
+            return range(0)
+        count = 1 if "adopted" in self.recipe(task) else self.config.masks_of_a_task()
+        return range(first, min(first + count, len(self._basis)))
+
     def coefficients(self, task: str) -> Tensor:
         """A learned task's coefficients, float32 [d, m]; of one that the basis was made of, one 1 in each row.
 

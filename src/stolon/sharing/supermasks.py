@@ -14,7 +14,8 @@ both             ``statistics``    where the network has normalisation: ``floats
 The frozen network itself is never sent: its weights are a function of its settings. A module's backbone is its
 fingerprint, and the module's settings tell the shapes of inputs and layers, so that a learner that knows no task yet
 can make the network. A module of coefficients also names the basis that they are for, and is of no use with another.
-A task that a basis was made of is a module of the method ``supsup``, which tells the mask's place in the basis.
+A task that a basis was made of is a module of the method ``supsup``, which tells the mask's place in the basis; where a
+task left several, each is a module, and a mask that answers the task.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from typing import Final
 
 from torch import Tensor
 
-from stolon.errors import DataError
+from stolon.errors import DataError, TaskError
 from stolon.masks.adoption import place_of, values_of
 from stolon.masks.impressions import Impressions
 from stolon.masks.memory import Kept, StoredMask
@@ -52,6 +53,7 @@ __all__ = [
     "IMPRESSIONS",
     "SUPSUP",
     "adopt",
+    "basis_modules",
     "check",
     "check_manifest",
     "knowledge",
@@ -87,17 +89,66 @@ def module_of(
         TaskUnknownError: the learner has not learned it.
         TaskError: its normalisation keeps numbers of a type that modules do not have.
     """
-    own, network, shapes = learner.knowledge(task), learner.frozen.identity(), learner.frozen.shapes
+    own, recipe = learner.knowledge(task), learner.recipe(task)
+    place = -1
+    if isinstance(own, StoredMask) and isinstance(learner, Impressions):
+        place = place_of(own, learner.basis)
+    found = _module(learner, task, own, place, recipe)
+    return replace(
+        found,
+        metrics=lightweight._figures(facts, costs=False),
+        costs=lightweight._figures(facts, costs=True),
+        seq=seq,
+        replaces=replaces,
+    )
+
+
+def basis_modules(learner: Impressions) -> list[TaskModule]:
+    """The masks of a learner's basis, each as a module of the task that left it: what :func:`take_basis` takes.
+
+    A task's own mask is what :func:`module_of` makes of it. Further ones of it (homogeneous and mixed bases) are
+    modules of their own, of a task of that name and ``" mask 2"``, ``" mask 3"``, ...; each of them answers the task.
+
+    Raises:
+        TaskError: the basis is random, and a function of the settings; it is not whole yet; a task that left masks was
+            forgotten, or is another learner's, who shares them.
+    """
+    if learner.config.basis == "random":
+        raise TaskError("expected a basis that tasks left, found a random one: equal settings make it anew")
+    if not learner.is_whole:
+        raise TaskError(
+            f"expected a whole basis of {learner.config.impressions} masks, found {len(learner.basis)}; learn on first"
+        )
+    found: dict[int, TaskModule] = {}
+    for task in learner.tasks:
+        for number, place in enumerate(learner.masks_of(task), 1):
+            if number == 1:
+                found[place] = module_of(learner, task)
+                continue
+            recipe = {**learner.recipe(task), "mask": number}
+            made = _module(learner, task, learner.basis[place], place, recipe)
+            found[place] = replace(made, task=f"{task} mask {number}")
+    missing = [place for place in range(len(learner.basis)) if place not in found]
+    if missing:
+        raise TaskError(
+            f"expected the tasks that left the masks {missing}, found them forgotten here, or another learner's; take "
+            "their author's modules"
+        )
+    return [found[place] for place in sorted(found)]
+
+
+def _module(
+    learner: SupSup | Impressions, task: str, own: StoredMask | Kept, place: int, recipe: Mapping[str, Json]
+) -> TaskModule:
+    network, shapes = learner.frozen.identity(), learner.frozen.shapes
     about = Told(network.input_shape, network.shapes, network.outputs, named(task, own.statistics), "")
     if isinstance(own, StoredMask):
-        place = place_of(own, learner.basis) if isinstance(learner, Impressions) else -1
         method, about = SUPSUP, replace(about, values=values_of(own, shapes), place=place)
     else:
         assert isinstance(learner, Impressions), "others keep masks"
         values = "" if own.last is None else values_of(own.last, shapes[-1:])
         basis, masks = learner.basis_fingerprint, own.alpha.shape[1]
         method, about = IMPRESSIONS, replace(about, values=values, basis=basis, masks=masks)
-    recipe = learner.recipe(task)
     return TaskModule(
         method,
         task,
@@ -105,13 +156,9 @@ def module_of(
         supermask_files.write(about, own),
         str(learner.settings()["net"]),
         network.fingerprint,
-        metrics=lightweight._figures(facts, costs=False),
-        costs=lightweight._figures(facts, costs=True),
         settings=about.settings(),
-        recipe=hashlib.sha256(strict_json.dumps(recipe)).hexdigest(),
+        recipe=hashlib.sha256(strict_json.dumps(dict(recipe))).hexdigest(),
         data=str(recipe["data"]),
-        seq=seq,
-        replaces=replaces,
     )
 
 
