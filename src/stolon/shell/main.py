@@ -341,6 +341,7 @@ def _reproduce_impress(sub: ArgumentParser) -> None:
             False,
             "training images of a class, of MNIST and its kin (default: by the scale)",
         ),
+        ("--dataset", str, False, "in place of MNIST: a folder in its file form, such as FashionMNIST"),
         ("--among", PositiveInt, False, "figure 3: tasks that inputs are inferred among once more"),
     ):
         if many:

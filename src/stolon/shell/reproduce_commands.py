@@ -57,6 +57,7 @@ class Wanted:
         sizes: of bases of masks, None as the scale says.
         densities: of masks, None as the scale says.
         images: training images of a class, None as the scale says.
+        dataset: in place of MNIST, None for MNIST itself.
         among: how many tasks inputs are inferred among, None as the scale says.
         draws: random growths of each seed, None as the scale says.
     """
@@ -83,6 +84,7 @@ class Wanted:
     sizes: Sequence[int] | None = None
     densities: Sequence[float] | None = None
     images: int | None = None
+    dataset: str | None = None
     among: int | None = None
     draws: int | None = None
 
@@ -211,6 +213,7 @@ def _impress(wanted: Wanted, console: Console) -> int:
         sizes=None if wanted.sizes is None else tuple(wanted.sizes),
         densities=None if wanted.densities is None else tuple(wanted.densities),
         images=wanted.images,
+        dataset=wanted.dataset,
         among=wanted.among,
         workers=_cores() if wanted.workers is None else wanted.workers,
     )
@@ -372,7 +375,8 @@ LASEM_OPTIONS: Final = (
     "root", "tasks", "stream", "seeds", "workers", "transfer", "lasem", "epochs", "learning_rate",
 )  # fmt: skip
 IMPRESS_OPTIONS: Final = (
-    "root", "tasks", "stream", "seeds", "workers", "epochs", "alpha_epochs", "sizes", "densities", "images", "among",
+    "root", "tasks", "stream", "seeds", "workers", "epochs", "alpha_epochs", "sizes", "densities", "images", "dataset",
+    "among",
 )  # fmt: skip
 GROWTH_OPTIONS: Final = ("root", "tasks", "stream", "seeds", "workers", "epochs")
 RANDOM_GROWTH: Final = (*GROWTH_OPTIONS, "draws")

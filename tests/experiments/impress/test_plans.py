@@ -43,6 +43,7 @@ def test_full_scale_is_the_papers_protocol():
         ("mnist-rotated", 250, 10),
         ("mnist-permuted", 250, 10),
         ("cifar100-split", 75, 5),
+        ("imagenet-split", 75, 5),
     ):
         setting = STREAMS[stream]["full"]
         assert setting.densities == (0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -52,6 +53,21 @@ def test_full_scale_is_the_papers_protocol():
         assert setting.alphas.optimizer == setting.paper.optimizer.lower()
         assert setting.penalty == setting.paper.penalty
     assert STREAMS["mnist-permuted"]["full"].many == (100, 250)
+
+
+def test_another_set_stands_in_for_mnist():
+    (plan,) = plans(Wanted("impress-figure2", dataset="FashionMNIST"))
+    (mnist,) = plans(Wanted("impress-figure2"))
+    assert plan.setting.options == {**mnist.setting.options, "dataset": "FashionMNIST"}
+    assert plan.setting.paper is None  # the paper has nothing on it
+    assert plan.recipe() != mnist.recipe()
+    with pytest.raises(SettingError, match="dataset: of no use to cifar100-split"):
+        plans(Wanted("impress-figure4", dataset="FashionMNIST"))
+
+
+def test_tiny_imagenet_at_quick_needs_no_more_than_three_tasks():
+    setting = STREAMS["tiny-imagenet-split"]["quick"]
+    assert setting.different + setting.new == 3
 
 
 def test_runs_take_backbones_in_turn_or_have_one_each():

@@ -7,6 +7,7 @@ from stolon.experiments.impress import paper
 from stolon.experiments.impress.common import MEAN, pictures, table
 from stolon.experiments.impress.measured import Field, Measured
 from stolon.experiments.impress.plans import Kind, What
+from stolon.experiments.impress.settings import FEW
 from stolon.experiments.report_parts import Section, Table
 
 _FIELDS: Final[tuple[Field, ...]] = ("found", "found_each", "accuracy")
@@ -71,7 +72,7 @@ def gn(found: Measured) -> Section:
     text = (
         "Basis-GN trains coefficients with the labels of the task; SupSup's GN sees inputs alone, and chooses the mask "
         f"under which the entropy falls fastest: once for a batch of {paper.BATCH} inputs of one task, as in the "
-        "papers, or for each input by itself. What is taken for another task counts as wrong. Batches are the first of "
+        f"papers, or {one_by_one(found)}. What is taken for another task counts as wrong. Batches are the first of "
         f"{found.plan.setting.orders} orders of the test data."
     )
     rows = []
@@ -116,7 +117,7 @@ def new_tasks(found: Measured) -> Section:
     )
     text = (
         "The new tasks' masks are real-valued sums, and SupSup's one-shot inference (entropy) chooses among them, once "
-        f"for a batch of {paper.BATCH} inputs of one task or for each input by itself.{theirs}"
+        f"for a batch of {paper.BATCH} inputs of one task, or {one_by_one(found)}.{theirs}"
     )
     heads = (
         "",
@@ -141,6 +142,13 @@ def new_tasks(found: Measured) -> Section:
             )
         ],
     )
+
+
+def one_by_one(found: Measured) -> str:
+    """For how many inputs by themselves."""
+    most = found.plan.setting.samples
+    few = f" ({paper.BATCH} where there are more than {FEW} tasks)" * (most > paper.BATCH)
+    return f"for each of at most {most:,} inputs of a task by itself{few}"
 
 
 def _row(found: Measured, kind: Kind, size: int, among: int) -> tuple[str, ...]:

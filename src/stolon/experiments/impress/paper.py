@@ -63,6 +63,7 @@ PERMUTED: Final = Protocol(
     "Permuted MNIST", "LeNet 300-100", 250, 10, 0.002, 0.0, "RMSprop", 128, Printed(10, 3)
 )
 CIFAR: Final = Protocol("Split CIFAR-100", "ResNet-18", 75, 5, 0.02, 0.005, "Adam", 64, Printed(20, 2))
+IMAGENET: Final = Protocol("SplitImageNet", "ResNet-50", 75, 5, 0.0025, 0.005, "Adam", 96, Printed(10, 3))
 
 DENSITIES: Final = (0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3)
 BACKBONES: Final = 3

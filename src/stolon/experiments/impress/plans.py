@@ -103,6 +103,7 @@ class Wanted:
         sizes: of the bases; heterogeneous ones as far as the stream has tasks.
         densities: of the masks, each in (0, 1].
         images: training images of each class, at most; of MNIST and its kin.
+        dataset: in place of MNIST, of rotated and permuted MNIST: a folder in its file form, such as ``FashionMNIST``.
         among: how many new tasks inputs are inferred among once more, as sums of the largest basis (figure 3).
         workers: processes; 0 for this one.
 
@@ -121,6 +122,7 @@ class Wanted:
     sizes: tuple[int, ...] | None = None
     densities: tuple[float, ...] | None = None
     images: int | None = None
+    dataset: str | None = None
     among: int | None = None
     workers: int = 1
 
@@ -355,6 +357,11 @@ def _plan(wanted: Wanted, stream: str) -> Plan:
         if not stream.startswith("mnist"):
             raise SettingError(f"images: of no use to {stream}, which has few of each class; leave it out")
         setting = dataclasses.replace(setting, options={**setting.options, "train_per_class": wanted.images})
+    if wanted.dataset is not None:
+        if not stream.startswith("mnist"):
+            raise SettingError(f"dataset: of no use to {stream}, which is made of one; leave it out")
+        options = {**setting.options, "dataset": wanted.dataset}
+        setting = dataclasses.replace(setting, options=options, paper=None)
     setting = dataclasses.replace(
         setting,
         new=wanted.tasks or setting.new,

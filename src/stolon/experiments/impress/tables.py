@@ -23,7 +23,7 @@ def figure(found: Measured) -> Section:
         parts.append(inferred.basis_gn(found))
     if spec.gn:
         parts.append(inferred.gn(found))
-    if spec.new:
+    if spec.new and found.inferences():
         parts.append(inferred.new_tasks(found))
     done, of = found.done()
     open_ = f" {of - done} of {of} results are not there yet; a mean has all tasks, or is left out." * (
@@ -59,7 +59,7 @@ def _new_tasks(found: Measured) -> Section:
     ]
     return Section(
         "New tasks as sums of masks",
-        f"{plan.setting.new} new tasks. {_reached(found)}",
+        f"{plan.setting.new} new task(s). {_reached(found)}",
         [
             table(
                 found,

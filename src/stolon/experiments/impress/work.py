@@ -13,8 +13,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from stolon.experiments.impress.paper import BATCH
 from stolon.experiments.impress.plans import Item, Plan, Unit
-from stolon.experiments.impress.settings import WEIGHTS, WRONG
+from stolon.experiments.impress.settings import FEW, WEIGHTS, WRONG
 from stolon.experiments.impress.shelf import Shelf
 from stolon.masks.basis import Sums, layered, random_mask, summed
 from stolon.masks.coefficients import CoefficientFit
@@ -27,9 +28,6 @@ from stolon.masks.parallel import train_masks
 from stolon.masks.storage import smallest
 from stolon.randomness import permutation
 from stolon.tasks import Split, Task, to_float
-
-BATCH = 128
-_FEW = 25  # candidates: of more, fewer inputs are inferred one by one
 
 
 @final
@@ -311,7 +309,7 @@ class Work:
 
     def _samples(self, task: Task, candidates: int) -> list[Tensor]:
         """Test data to infer one by one."""
-        most = self._setting.samples if candidates <= _FEW else min(self._setting.samples, BATCH)
+        most = self._setting.samples if candidates <= FEW else min(self._setting.samples, BATCH)
         return [self._shuffled(task, 0)[:most]]
 
     def _shuffled(self, task: Task, order: int) -> Tensor:
