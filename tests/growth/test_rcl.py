@@ -6,12 +6,14 @@ import pytest
 import torch
 from tests.learner_contract import SHAPE, LearnerContract, assert_same_state, toy_task
 from torch import nn
+from torch.nn import functional
 
 from stolon import learners
 from stolon.errors import DataError, SettingError, TaskUnknownError
 from stolon.growth import validation
-from stolon.growth.columns import Child, Generation, Seen, activations, hidden_widths, units
+from stolon.growth.columns import Child, Generation, Seen, activations, units
 from stolon.growth.controller import Controller, policy_loss, value_loss
+from stolon.growth.hidden import hidden_layers, hidden_widths
 from stolon.growth.rcl import RclConfig
 from stolon.growth.rcl_trials import reward
 from stolon.randomness import generator
@@ -22,8 +24,19 @@ FAST = {
 }  # fmt: skip
 TASKS = [toy_task(f"t{i}", i) for i in range(4)]
 ONE_LAYER = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
+IMAGES = nn.Sequential(
+    nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+    nn.Sequential(nn.Conv2d(4, 6, 2, stride=2), nn.ReLU()),
+    nn.Sequential(nn.Flatten(), nn.Linear(24, 8), nn.ReLU()),
+)
+LAYERS = hidden_layers("mlp-12-8", SHAPE)
 X = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0))
 EMPTY = Split.of(torch.zeros(0, *SHAPE), torch.zeros(0, dtype=torch.int64))
+
+
+def child(old, new, net="mlp-12-8", shape=SHAPE, **about):
+    layers = hidden_layers(net, shape)
+    return Child(layers, shape, old, new, **{"classes": 3, "seed": 0, "purpose": ("new",), **about})
 
 
 def make(net="mlp-12-8", **settings):
@@ -45,6 +58,11 @@ class TestRcl(LearnerContract):
 class TestRclOnOneHiddenLayerWithoutMemory(LearnerContract):
     def make(self):
         return make(ONE_LAYER, epochs=10, memory=1, trials=2)
+
+
+class TestRclOnConvolutions(LearnerContract):
+    def make(self):
+        return make(IMAGES, epochs=10, trials=2)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4])
@@ -104,42 +122,85 @@ def test_the_grown_network_is_one_mlp_with_zeros_where_old_units_do_not_read_new
     torch.testing.assert_close(learner.logits(X, "t3"), x @ own.head["weight"].T + own.head["bias"])
 
 
-def test_with_new_columns_of_zeros_the_grown_network_is_the_old_one():
-    learner = learned(1)
-    child = Child(64, (12, 8), (3, 2), 3, 0, "new")
-    head = learner._own["t0"].head
+def test_grown_convolutions_are_one_net_with_zeros_where_old_units_do_not_read_new_ones():
+    learner = learned(4, IMAGES)
+    generations = learner._generations
+    counts = [units(generations[: i + 1], 3) for i in range(4)]
+    assert counts[-1] > counts[0]
+    places = {1: 1, 2: 4}  # of a channel, as the layer before leaves it
+    whole = []
+    for layer in range(3):
+        count, before = counts[-1][layer], 1 if layer == 0 else counts[-1][layer - 1] * places.get(layer, 1)
+        shape = (count, before, *((3, 3), (2, 2), ())[layer])
+        weight, bias, start = torch.zeros(shape), torch.cat([each.biases[layer] for each in generations]), 0
+        for each in generations:
+            part = each.weights[layer]
+            weight[start : start + len(part), : part.shape[1]] = part
+            start += len(part)
+        whole.append((weight, bias))
+    x = functional.max_pool2d(functional.conv2d(X, *whole[0], padding=1).relu(), 2)
+    x = functional.conv2d(x, *whole[1], stride=2).relu()
+    x = functional.linear(x.flatten(1), *whole[2]).relu()
+    own = learner._own["t3"]
+    torch.testing.assert_close(
+        learner.logits(X, "t3"), functional.linear(x, own.head["weight"], own.head["bias"])
+    )
+
+
+@pytest.mark.parametrize("net", ["mlp-12-8", IMAGES], ids=["linear", "convolutions"])
+def test_with_new_columns_of_zeros_the_grown_network_is_the_old_one(net):
+    learner = learned(1, net)
+    layers, old = hidden_layers(net, SHAPE), units(learner._generations, len(hidden_widths(net)))
+    made, head = child(old, (3,) * len(old), net), learner._own["t0"].head
     with torch.no_grad():
-        for value in child.parameters():
+        for value in made.parameters():
             value.zero_()
-        child.head_weight[:, :8], child.head_bias[:] = head["weight"], head["bias"]
-    seen = torch.cat(activations(learner._generations, X, 2), 1)
-    torch.testing.assert_close(child(seen), learner.logits(X, "t0"))
+        made.head_weight[:, :8], made.head_bias[:] = head["weight"], head["bias"]
+    seen = torch.cat(activations(learner._generations, X, layers), 1)
+    torch.testing.assert_close(made(seen), learner.logits(X, "t0"))
 
 
-def test_a_child_computes_what_its_columns_compute_once_they_are_the_networks():
-    learner = learned(2)
-    child = Child(64, units(learner._generations, 2), (3, 0), 3, 0, "new")
-    seen = torch.cat(activations(learner._generations, X, 2), 1)
-    features = activations([*learner._generations, child.generation()], X, 2)[-1]
-    found = features @ child.head()["weight"].T + child.head()["bias"]
-    torch.testing.assert_close(child(seen), found)
+@pytest.mark.parametrize(
+    ("net", "new"), [("mlp-12-8", (3, 0)), (IMAGES, (2, 0, 1)), (IMAGES, (0, 3, 0))], ids=str
+)
+def test_a_child_computes_what_its_columns_compute_once_they_are_the_networks(net, new):
+    learner, layers = learned(2, net), hidden_layers(net, SHAPE)
+    made = child(units(learner._generations, len(layers)), new, net)
+    seen = torch.cat(activations(learner._generations, X, layers), 1)
+    features = activations([*learner._generations, made.generation()], X, layers)[-1]
+    found = features @ made.head()["weight"].T + made.head()["bias"]
+    torch.testing.assert_close(made(seen), found)
 
 
 def test_columns_are_drawn_as_told():
-    child = Child(400, (0, 0), (50, 40), 3, 0, "a")
-    for value in (*child.weights, child.head_weight):
+    made = child((0, 0), (50, 40), "mlp-50-40", (400,))
+    for value in (*made.weights, made.head_weight):
         assert value.abs().max() <= 0.02
-    assert child.weights[0].std().item() == pytest.approx(
+    assert made.weights[0].std().item() == pytest.approx(
         0.01 * 0.8796, rel=0.02
     )  # of a normal cut at two sigma
-    assert all(bool((value == 0.1).all()) for value in (*child.biases, child.head_bias))
+    assert all(bool((value == 0.1).all()) for value in (*made.biases, made.head_bias))
+    large = child((0, 0, 0), (500, 6, 8), IMAGES)
+    assert large.weights[0].std().item() == pytest.approx((2 / 9) ** 0.5 * 0.8796, rel=0.05)
+    assert large.head_weight.abs().max() <= 0.02
+
+
+def test_the_first_task_of_a_convolutional_net_has_its_parameters():
+    learner = learned(1, IMAGES)
+    expected = sum(value.numel() for value in IMAGES.parameters()) + 3 * 8 + 3
+    assert learner.size().parameters == expected
+    assert hidden_widths("growth-conv") == (64, 128, 256, 2048, 2048)
+    made = [layer.makes for layer in hidden_layers("growth-conv", (3, 32, 32))]
+    assert made == [(14, 14), (6, 6), (2, 2), (), ()]
 
 
 def test_activations_are_the_same_kept_or_computed_when_asked_for():
     learner = learned(2)
     indices = torch.arange(1, 40, 3)
     rows = torch.tensor([5, 0, 2])
-    kept, made = (Seen(TASKS[1].train, indices, learner._generations, 2, memory) for memory in (10**9, 1))
+    kept, made = (
+        Seen(TASKS[1].train, indices, learner._generations, LAYERS, memory) for memory in (10**9, 1)
+    )
     assert (kept._kept is None, made._kept is None) == (False, True)
     for one, other in zip(kept.batch(rows), made.batch(rows), strict=True):
         torch.testing.assert_close(one, other)
@@ -312,7 +373,7 @@ def test_earlier_tasks_can_be_forgotten_while_one_is_under_way(tmp_path, goes):
 
 
 def test_a_generation_is_what_it_was_saved_as():
-    generation = Child(6, (0, 0), (2, 3), 2, 0, "a").generation()
+    generation = child((0, 0), (2, 3), "mlp-2-3", (6,)).generation()
     again = Generation.of(generation.tensors(), 2)
     assert all(
         torch.equal(a, b)
@@ -353,15 +414,16 @@ def test_the_constants_are_those_that_are_known():
 @pytest.mark.parametrize(
     "net",
     [
-        "growth-conv",
-        nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4), nn.ReLU()),
+        "gem-resnet18",
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.ReLU(), nn.Flatten()),
         nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
         nn.Sequential(nn.Flatten()),
         nn.Linear(64, 4),
     ],
-    ids=["a name", "convolutions", "no activation", "no layer", "no sequence"],
+    ids=["a name", "normalisation", "groups", "no activation", "no layer", "no sequence"],
 )
-def test_nets_that_are_no_mlp_are_refused(net):
+def test_nets_whose_layers_cannot_be_given_units_are_refused(net):
     with pytest.raises(SettingError, match="net: expected"):
         make(net)
 
@@ -379,8 +441,11 @@ def test_inputs_of_another_shape_are_refused_and_nothing_changes():
         list(learner.learn(toy_task("big", 1, shape=(1, 9, 9))))
     assert learner.record().document == before.document
     module = nn.Sequential(nn.Flatten(), nn.Linear(5, 4), nn.ReLU())
-    with pytest.raises(DataError, match="inputs of 5 numbers, found 64"):
+    with pytest.raises(DataError, match="task 't0': expected inputs of 5 numbers, found 64"):
         list(make(module).learn(TASKS[0]))
+    for shape, words in (((2, 8, 8), "1 channels"), ((1, 1, 1), "enlarge"), ((1, 12, 12), "24 features")):
+        with pytest.raises(DataError, match=words):
+            list(make(IMAGES).learn(toy_task("other", 1, shape=shape)))
 
 
 def test_a_later_task_with_nothing_to_choose_on_is_refused_and_nothing_changes():

@@ -22,7 +22,7 @@ def small(monkeypatch):
 
 
 def test_a_figure_on_growth_is_run_told_and_reported(small, run, tmp_path):
-    table, count = "growth-pareto", 4
+    table, count = "growth-pareto", 7
     asked = ("reproduce", table, "--stream", "digits-split", *small, "--out", tmp_path)
     ended = run(*asked)
     assert (ended.code, ended.err) == (exit_codes.OK, "")
@@ -43,10 +43,12 @@ def test_figures_on_growth_hand_all_options_on(monkeypatch, tmp_path):
     monkeypatch.setattr(report, "publish", lambda runs, folder, command: folder / "report.html")
     options = {
         "scale": "half", "stream": ["mnist-permuted"], "root": "data", "seeds": 3, "workers": 4, "tasks": 7,
-        "epochs": 5,
+        "epochs": 5, "draws": 6,
     }  # fmt: skip
-    assert reproduce(table="growth-figure6", out=str(tmp_path), **options) == exit_codes.OK
-    assert asked == [plans.Wanted("growth-figure6", "half", ("mnist-permuted",), "data", 3, 7, 5, 4)]
+    assert reproduce(table="growth-figure2", out=str(tmp_path), **options) == exit_codes.OK
+    assert asked == [
+        plans.Wanted("growth-figure2", "half", ("mnist-permuted",), "data", 3, 7, 5, draws=6, workers=4)
+    ]
 
 
 def test_a_figure_on_growth_that_is_stopped_names_the_command_that_goes_on(monkeypatch, small, run, tmp_path):
@@ -75,6 +77,7 @@ def test_a_failed_item_is_told_after_the_report(monkeypatch, small, run, tmp_pat
     [
         (("--stream", "cifar10-split"), 2, "stream: expected one of cifar100-split"),
         (("--stream", "digits-split", "--tasks", 6), 2, "at most 5, which digits-split has"),
+        (("--draws", 0), 2, "--draws"),
         (("--transfer", "hard"), 2, "transfer: of no use to growth-figure2"),
         (("--root", "nowhere"), 3, "take --stream from mnist-permuted"),
     ],

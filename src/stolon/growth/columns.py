@@ -1,19 +1,18 @@
-"""A fully connected network that grows by columns: units that read earlier ones, and are read by later ones only.
+"""A network that grows by columns: units, or channels, that read earlier ones, and are read by later ones only.
 
 The units that came with one task are its *generation*. A unit of generation s reads all units of the layer before of
 generations up to s. So whatever is added later, the network of the first s generations computes what it did.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from stolon import nets
-from stolon.errors import SettingError
+from stolon.growth.hidden import Hidden
 from stolon.growth.structure import Tensors, canonical
 from stolon.randomness import generator
 from stolon.tasks import Split, to_float
@@ -28,7 +27,8 @@ class Generation(NamedTuple):
     """Units that were added together.
 
     Attributes:
-        weights: for each hidden layer [units, units of the layer before, of this and all earlier generations].
+        weights: for each hidden layer [units, what they read of this and all earlier generations, ...]; see
+            :meth:`stolon.growth.hidden.Hidden.weight_shape`.
         biases: for each hidden layer [units].
     """
 
@@ -51,23 +51,20 @@ class Generation(NamedTuple):
         )
 
 
-def activations(generations: Sequence[Generation], x: Tensor, depth: int) -> list[Tensor]:
+def activations(generations: Sequence[Generation], x: Tensor, layers: Sequence[Hidden]) -> list[Tensor]:
     """Inputs [B, ...] as rows, and what each hidden layer makes of them, generation after generation.
 
     Args:
         generations: in order; none is a network without units.
         x: inputs.
-        depth: how many hidden layers there are.
+        layers: the hidden ones.
     """
-    layers = [to_float(x).flatten(1)]
-    for i in range(depth):
-        before = layers[-1]
-        made = [
-            linear(before[:, : each.weights[i].shape[1]], each.weights[i], each.biases[i]).relu()
-            for each in generations
-        ]
-        layers.append(torch.cat(made, 1) if made else before[:, :0])
-    return layers
+    found = [to_float(x).flatten(1)]
+    for i, layer in enumerate(layers):
+        before = found[-1]
+        made = [layer.outputs(before, each.weights[i], each.biases[i]) for each in generations]
+        found.append(torch.cat(made, 1) if made else before[:, :0])
+    return found
 
 
 def units(generations: Sequence[Generation], depth: int) -> tuple[int, ...]:
@@ -80,7 +77,8 @@ class Child(nn.Module):
     """New columns beside old ones, and a head on all of them; takes what :class:`Seen` gives.
 
     Args:
-        inputs: numbers in one input.
+        layers: the hidden ones.
+        shape: of one input.
         old: units that each hidden layer has.
         new: units that each is given.
         classes: outputs of the head.
@@ -90,29 +88,35 @@ class Child(nn.Module):
 
     def __init__(
         self,
-        inputs: int,
+        layers: Sequence[Hidden],
+        shape: Sequence[int],
         old: Sequence[int],
         new: Sequence[int],
+        *,
         classes: int,
         seed: int,
-        *purpose: str | int,
+        purpose: Sequence[str | int],
     ) -> None:
         super().__init__()
         g = generator(seed, "columns", *purpose)
-        self._widths = [inputs, *old]
-        whole = [inputs, *(a + b for a, b in zip(old, new, strict=True))]
+        convolves = any(layer.makes for layer in layers)
+        self._layers = layers
+        self._widths = [math.prod(shape), *_columns(layers, old)]
+        whole = [a + b for a, b in zip(old, new, strict=True)]
+        read = [shape[0], *whole[:-1]]
         self.weights = nn.ParameterList(
-            _drawn(count, before, g) for count, before in zip(new, whole[:-1], strict=True)
+            _drawn(layer.weight_shape(count, before), g, of_fan_in=convolves)
+            for layer, count, before in zip(layers, new, read, strict=True)
         )
         self.biases = nn.ParameterList(torch.full((count,), BIAS) for count in new)
-        self.head_weight = nn.Parameter(_drawn(classes, whole[-1], g))
+        self.head_weight = nn.Parameter(_drawn((classes, layers[-1].columns(whole[-1])), g))
         self.head_bias = nn.Parameter(torch.full((classes,), BIAS))
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores [B, C] of inputs with the old units' activations, [B, all widths]."""
         before, *old = x.split(self._widths, 1)
-        for kept, weight, bias in zip(old, self.weights, self.biases, strict=True):
-            before = torch.cat([kept, linear(before, weight, bias).relu()], 1)
+        for layer, kept, weight, bias in zip(self._layers, old, self.weights, self.biases, strict=True):
+            before = torch.cat([kept, layer.outputs(before, weight, bias)], 1)
         return linear(before, self.head_weight, self.head_bias)
 
     def trained(self) -> list[nn.Parameter]:
@@ -141,16 +145,21 @@ class Seen(Split):
         base: the data.
         indices: which of them.
         generations: the old columns.
-        depth: how many hidden layers there are.
+        layers: the hidden ones.
         memory: bytes that may be taken; where it is not enough, and where there are no old columns, everything is
             computed when it is asked for.
     """
 
     def __init__(
-        self, base: Split, indices: Tensor, generations: Sequence[Generation], depth: int, memory: int
+        self,
+        base: Split,
+        indices: Tensor,
+        generations: Sequence[Generation],
+        layers: Sequence[Hidden],
+        memory: int,
     ) -> None:
-        self._base, self._indices, self._generations, self._depth = base, indices, generations, depth
-        self._width = math.prod(base.shape) + sum(units(generations, depth))
+        self._base, self._indices, self._generations, self._layers = base, indices, generations, layers
+        self._width = math.prod(base.shape) + sum(_columns(layers, units(generations, len(layers))))
         self._labels = base.labels[indices]
         self._kept: Tensor | None = None
         if generations and len(indices) * self._width * 4 <= memory:
@@ -184,48 +193,18 @@ class Seen(Split):
     @torch.no_grad()
     def _made(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         x, y = self._base.batch(self._indices[rows])
-        return torch.cat(activations(self._generations, x, self._depth), 1), y
+        return torch.cat(activations(self._generations, x, self._layers), 1), y
 
 
-def hidden_widths(net: str | nn.Module) -> tuple[int, ...]:
-    """The widths of a fully connected net: a name such as ``"mlp-312-128"``, or Flatten, then Linear and ReLU in turns.
-
-    Raises:
-        SettingError: it is another net.
-    """
-    if isinstance(net, str) and not net.startswith(("mlp-", "lenet-", "fc-")):
-        raise SettingError(
-            f"net: expected a fully connected one such as 'mlp-312-128', found {net!r}; rcl adds units to hidden layers"
-        )
-    made = nets.make(net, input_shape=(1,)) if isinstance(net, str) else net
-    widths = tuple(layer.out_features for layer in _hidden(made))
-    if not widths:
-        raise SettingError("net: expected at least one hidden layer, found none")
-    return widths
+def _columns(layers: Sequence[Hidden], counts: Sequence[int]) -> list[int]:
+    """How long the rows of so many units of each layer are."""
+    return [layer.columns(count) for layer, count in zip(layers, counts, strict=True)]
 
 
-def input_width(net: str | nn.Module) -> int | None:
-    """How many numbers a fully connected module takes; None for a name, which is made to the data."""
-    return None if isinstance(net, str) else next(_hidden(net)).in_features
-
-
-def _hidden(net: nn.Module) -> Iterator[nn.Linear]:
-    """The layers of a net that is nothing but Flatten, then Linear and ReLU in turns."""
-    modules = [module for module in net.modules() if type(module) is not nn.Sequential]
-    modules = modules[1:] if modules and type(modules[0]) is nn.Flatten else modules
-    kinds = [type(module) for module in modules]
-    if kinds != [nn.Linear, nn.ReLU] * (len(kinds) // 2):
-        found = ", ".join(kind.__name__ for kind in kinds)
-        raise SettingError(
-            f"net: expected nn.Flatten, then nn.Linear and nn.ReLU in turns, found {found}; "
-            "rcl adds units to fully connected hidden layers only"
-        )
-    return (module for module in modules if isinstance(module, nn.Linear))
-
-
-def _drawn(rows: int, columns: int, g: torch.Generator) -> Tensor:
-    """From a normal of sigma 0.01 cut at two sigma, as TensorFlow's."""
-    made = torch.empty(rows, columns)
+def _drawn(shape: Sequence[int], g: torch.Generator, *, of_fan_in: bool = False) -> Tensor:
+    """From a normal cut at two sigma, as TensorFlow's: of sigma 0.01, or sqrt(2 / fan-in)."""
+    made = torch.empty(*shape)
     if made.numel():
-        nn.init.trunc_normal_(made, std=DEVIATION, a=-2 * DEVIATION, b=2 * DEVIATION, generator=g)
+        deviation = math.sqrt(2 / math.prod(shape[1:])) if of_fan_in else DEVIATION
+        nn.init.trunc_normal_(made, std=deviation, a=-2 * deviation, b=2 * deviation, generator=g)
     return made

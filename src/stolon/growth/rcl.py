@@ -13,7 +13,9 @@ squares at 1e-4, weights from a normal of sigma 0.01 cut at two sigma, biases 0.
 
 What follows fills gaps or differs, and is ours:
 
-- Fully connected nets only; the paper adds filters to convolutions too.
+- Of convolutions, filters are added, as in the paper; a unit of the price is a unit of a layer or a filter. Nets are
+  convolutions and linear layers with ReLU and pooling between them (:mod:`stolon.growth.hidden`): no normalisation.
+  Where there are convolutions, sigma is sqrt(2 / fan-in) in hidden layers: signals of 0.01 would fade in five of them.
 - Old units read nothing of new ones, so that earlier answers do not change by a bit. A task has a head of its own, on
   all units that there are when it is learned, all of it trained: where few are added it is most of what the task adds.
 - Each task has a controller of its own, freshly drawn; its learning rate is the critic's.
@@ -40,11 +42,10 @@ from stolon.growth.columns import (
     Generation,
     Seen,
     activations,
-    hidden_widths,
-    input_width,
     units,
 )
 from stolon.growth.controller import Controller
+from stolon.growth.hidden import Hidden, hidden_layers, hidden_widths
 from stolon.growth.rcl_trials import Grown, Trial, reward
 from stolon.growth.structure import Tensors
 from stolon.learner import Learner
@@ -110,7 +111,7 @@ class Own:
 
     Attributes:
         generations: how many it reads, from the first; its own is the last of them.
-        head: weight [C, units of the last layer] and bias [C].
+        head: weight [C, features of the last layer's units] and bias [C].
     """
 
     generations: int
@@ -144,8 +145,9 @@ class Rcl(Learner):
     """The learner; see the module.
 
     Args:
-        net: a fully connected net: a name such as ``"mlp-312-128"``, or an ``nn.Sequential`` of Flatten, then Linear
-            and ReLU in turns. It says how wide the first task's network is; its weights are not used.
+        net: a name such as ``"mlp-312-128"`` or ``"growth-conv"``, or an ``nn.Sequential`` of convolutions and pooling,
+            Flatten, then linear layers, with a ReLU behind each. It says how wide the first task's network is; its
+            weights are not used.
         config: the settings.
 
     Raises:
@@ -159,6 +161,8 @@ class Rcl(Learner):
         super().__init__()
         self._net, self.config = nets.own(net), config
         self._hidden = hidden_widths(self._net)
+        self._layers: tuple[Hidden, ...] = ()  # for inputs of this shape
+        self._shape: tuple[int, ...] = ()
         self._generations: list[Generation] = []
         self._own: dict[str, Own] = {}
         self._grown: dict[str, Grown] = {}
@@ -175,7 +179,7 @@ class Rcl(Learner):
         """Scores [B, C] by the columns that there were when the task was learned; before, by its best child so far."""
         self._check_input(x, task)
         generations, head = self._answering(task)
-        features = activations(generations, x, len(self._hidden))[-1]
+        features = activations(generations, x, self._of(x.shape[1:]))[-1]
         return linear(features, head["weight"], head["bias"])
 
     def size(self) -> Size:
@@ -219,9 +223,10 @@ class Rcl(Learner):
     def _begin(self, task: Task) -> Work:
         """Refuse what cannot be learned; then the work, new or as far as it has come."""
         self._check_alike(task)
-        wanted, count = input_width(self._net), _count(task.shape)
-        if wanted not in {None, count}:
-            raise DataError(f"task {task.name!r}: expected inputs of {wanted} numbers, found {count}")
+        try:
+            self._of(task.shape)
+        except DataError as error:
+            raise DataError(f"task {task.name!r}: {error}") from error
         if self._generations:
             validation.check(task)
         if self._work is None:
@@ -249,7 +254,7 @@ class Rcl(Learner):
         none = self._seen(task.train, torch.arange(0))
         view = _view(task, train, none)
         while (done := len(work.trials)) < total:
-            trial, loss = self._one_trial(work, view, held, seed)
+            trial, loss = self._one_trial(work, view, held, seed, task.shape)
             best = max(range(done + 1), key=lambda i: work.trials[i].reward)
             notes = {
                 "units": list(trial.units),
@@ -260,13 +265,14 @@ class Rcl(Learner):
             }
             yield Epoch(task.name, "trial", done + 1, total, loss, trial.accuracy, notes)
 
-    def _one_trial(self, work: Work, view: Task, held: Split, seed: int) -> tuple[Trial, float | None]:
+    def _one_trial(
+        self, work: Work, view: Task, held: Split, seed: int, shape: tuple[int, ...]
+    ) -> tuple[Trial, float | None]:
         assert work.controller is not None
         done, name = len(work.trials), view.name
         added = work.controller.sample(generator(seed, "rcl", name, done))
         old, classes = units(self._generations, len(self._hidden)), len(view.classes)
-        inputs = view.shape[0] - sum(old)
-        child = Child(inputs, old, added, classes, seed, name, done)
+        child = Child(self._of(shape), shape, old, added, classes=classes, seed=seed, purpose=(name, done))
         loss = None
         for epoch in self._fit(child, view, number(seed, "trial", done)).run():
             loss = epoch.loss
@@ -283,10 +289,21 @@ class Rcl(Learner):
         return Fit(child, self.config, view, seed, saved, groups=[Group(child.trained())])
 
     def _first_child(self, shape: tuple[int, ...], classes: int, seed: int, task: str) -> Child:
-        return Child(_count(shape), [0] * len(self._hidden), self._hidden, classes, seed, task)
+        none = [0] * len(self._hidden)
+        return Child(self._of(shape), shape, none, self._hidden, classes=classes, seed=seed, purpose=(task,))
 
     def _seen(self, split: Split, indices: Tensor) -> Seen:
-        return Seen(split, indices, self._generations, len(self._hidden), self.config.memory)
+        return Seen(split, indices, self._generations, self._of(split.shape), self.config.memory)
+
+    def _of(self, shape: Sequence[int]) -> tuple[Hidden, ...]:
+        """The hidden layers, for inputs of this shape: all of a learner's have the same.
+
+        Raises:
+            DataError: they do not fit the net.
+        """
+        if not self._layers or tuple(shape) != self._shape:
+            self._layers, self._shape = hidden_layers(self._net, shape), tuple(shape)
+        return self._layers
 
     # State
 
@@ -370,10 +387,6 @@ def _new_controller(
         seed=seed,
         task=task,
     )
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()
 
 
 def _view(task: Task, train: Split, val: Split) -> Task:

@@ -61,11 +61,6 @@ def test_methods_differ_in_what_they_are_about():
     assert (plan.config("random").grow, plan.config("random").bind) == ("random", "random")
 
 
-def test_rcl_is_left_out_where_there_are_convolutions():
-    assert "rcl" not in made("growth-figure4", "cifar100-split", "full").kinds
-    assert "rcl" in made("growth-figure4", "mnist-permuted", "full").kinds
-
-
 def test_the_sweep_has_all_coefficients_and_random_growth_all_draws():
     plan = made("growth-pareto", "mnist-permuted", "full")
     assert [item.delta for item in plan.items("sweep")] == list(DELTAS)

@@ -185,9 +185,8 @@ class Plan:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What is run, independent networks first; RCL only where the net is fully connected."""
-        left_out = () if self.setting.rcl_trials else ("rcl",)
-        return ("independent", *(kind for kind in self.spec.kinds if kind not in left_out))
+        """What is run, independent networks first."""
+        return ("independent", *self.spec.kinds)
 
     @property
     def deltas(self) -> tuple[float, ...]:

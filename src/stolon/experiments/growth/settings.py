@@ -46,7 +46,7 @@ class Setting:
         deltas: grow coefficients of the sweep.
         draws: random growths for each seed, and trials of the search beside them.
         seeds: runs.
-        rcl_trials: child networks of a task; 0 where the net is not fully connected, which RCL needs.
+        rcl_trials: child networks of a task.
         rcl_epochs: of RCL's trainings, which have its authors' settings besides.
         cache_bytes: what work that is kept to be shared may take on disk.
     """
@@ -63,7 +63,7 @@ class Setting:
     deltas: tuple[float, ...] = DELTAS
     draws: int = DRAWS
     seeds: int = 5
-    rcl_trials: int = 0
+    rcl_trials: int = 50
     rcl_epochs: int = 15
     cache_bytes: int = 8 * 2**30
 
@@ -72,9 +72,7 @@ _QUICK: Final[dict[str, Any]] = {"seeds": 2, "draws": 4, "deltas": _SOME}
 _HALF: Final[dict[str, Any]] = {"draws": 10}
 
 # MNIST: 3 layers of 300 units and one head for all tasks, as the paper and its code say.
-_MNIST: Final = Setting(
-    net="mlp-300-300-300", tasks=10, pool=0, options={"normalize": True}, head="shared", rcl_trials=50
-)
+_MNIST: Final = Setting(net="mlp-300-300-300", tasks=10, pool=0, options={"normalize": True}, head="shared")
 _CIFAR: Final = Setting(
     net="growth-conv", tasks=10, pool=10, options={"normalize": True, "tasks": 10, "classes_per_task": 10}
 )
@@ -98,9 +96,9 @@ def _images(setting: Setting, of_a_class: int) -> Mapping[str, Any]:
 
 
 _DECATHLON_SCALES: Final[Mapping[str, Setting]] = {
-    "quick": replace(_DECATHLON, tasks=3, options={"size": 72, "train_per_class": 40},
+    "quick": replace(_DECATHLON, tasks=3, options={"size": 72, "train_per_class": 40}, rcl_trials=3, rcl_epochs=3,
                      **{**_QUICK, "draws": 2}),
-    "half": replace(_DECATHLON, options={"size": 72, "train_per_class": 100},
+    "half": replace(_DECATHLON, options={"size": 72, "train_per_class": 100}, rcl_trials=10, rcl_epochs=5,
                     **{**_HALF, "draws": 5, "deltas": _SOME}),
     "full": _DECATHLON,
 }  # fmt: skip
@@ -109,9 +107,12 @@ _DECATHLON_SCALES: Final[Mapping[str, Setting]] = {
 STREAMS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
     {
         "cifar100-split": {
-            "quick": replace(_CIFAR, tasks=4, epochs=10, options=_images(_CIFAR, 100), **_QUICK),
+            "quick": replace(
+                _CIFAR, tasks=4, epochs=10, options=_images(_CIFAR, 100), rcl_trials=3, rcl_epochs=3, **_QUICK
+            ),
             "half": replace(
-                _CIFAR, epochs=25, options=_images(_CIFAR, 100), **{**_HALF, "draws": 5, "deltas": _SOME}
+                _CIFAR, epochs=25, options=_images(_CIFAR, 100), rcl_trials=10, rcl_epochs=5,
+                **{**_HALF, "draws": 5, "deltas": _SOME},
             ),
             "full": _CIFAR,
         },

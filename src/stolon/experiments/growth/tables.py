@@ -106,7 +106,6 @@ def _independent(found: Measured) -> tuple[Item, ...]:
 
 def _figure4(found: Measured) -> list[Section]:
     items = [item for kind in found.plan.kinds for item in found.plan.items(kind)]
-    left_out = "" if "rcl" in found.plan.kinds else " RCL takes fully connected nets only, and is left out."
     shared = (
         " Bind-and-grow has one head for all tasks here, the other learners one for each."
         if found.plan.setting.head == "shared"
@@ -115,7 +114,7 @@ def _figure4(found: Measured) -> list[Section]:
     return [
         Section(
             "Methods",
-            _GAINS + left_out + shared,
+            _GAINS + shared,
             [_numbers(found, items, "Methods")],
             _picture(found, {words(item): [item] for item in items}, "Methods by size and gain"),
         )
