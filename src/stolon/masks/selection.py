@@ -50,8 +50,8 @@ def mark_top_(values: Tensor, keep: int, near: float = math.nan) -> float:
     if keep >= len(flat):
         values.fill_(1)
         return -math.inf
-    least = _kth(flat, len(flat) - keep, near)
-    surplus = _at_least(flat, least) - keep
+    least, count = _kth(flat, len(flat) - keep, near)
+    surplus = count - keep
     equal = (flat == least).nonzero().flatten() if surplus else None
     values.ge_(least)
     if equal is not None:  # of those that equal the threshold the last ones go
@@ -59,17 +59,11 @@ def mark_top_(values: Tensor, keep: int, near: float = math.nan) -> float:
     return least
 
 
-def _at_least(flat: Tensor, least: float) -> int:
-    """How many entries are not below."""
+def _kth(flat: Tensor, k: int, near: float) -> tuple[float, int]:
+    """The k-th smallest entry, counted from 0, and how many entries are not below it."""
     if flat.is_cuda:
-        return int((flat >= least).sum())
-    return int(np.count_nonzero(flat.numpy() >= least))  # torch's sum of bool takes six times as long
-
-
-def _kth(flat: Tensor, k: int, near: float) -> float:
-    """The k-th smallest entry, counted from 0."""
-    if flat.is_cuda:
-        return float(flat.kthvalue(k + 1).values)
+        least = float(flat.kthvalue(k + 1).values)
+        return least, int((flat >= least).sum())
     array = flat.numpy()
     if math.isfinite(near):
         margin = _MOVES * abs(near)
@@ -79,16 +73,23 @@ def _kth(flat: Tensor, k: int, near: float) -> float:
     found = _between(array, k, *_bracket(array, k))
     if found is not None:
         return found
-    return float(np.partition(array, k)[k])  # the sample was not like the whole
+    least = float(np.partition(array, k)[k])  # the sample was not like the whole
+    return least, int(np.count_nonzero(array >= least))
 
 
-def _between(array: NDArray[np.float32], k: int, low: float, high: float) -> float | None:
-    """The k-th smallest entry, where it lies between; else None."""
-    place = k - int(np.count_nonzero(array < low))
+def _between(array: NDArray[np.float32], k: int, low: float, high: float) -> tuple[float, int] | None:
+    """The same, where that entry lies between; else None. Each entry is compared twice, those between once more."""
+    chosen = array >= low
+    above = int(np.count_nonzero(chosen))
+    place = k - (len(array) - above)
     if place < 0:
         return None
-    within = array.take(np.flatnonzero((array >= low) & (array <= high)))
-    return float(np.partition(within, place)[place]) if place < len(within) else None
+    chosen &= array <= high
+    within = array.take(np.flatnonzero(chosen))
+    if place >= len(within):
+        return None
+    least = float(np.partition(within, place)[place])
+    return least, above - len(within) + int(np.count_nonzero(within >= least))
 
 
 def _bracket(array: NDArray[np.float32], k: int) -> tuple[float, float]:
