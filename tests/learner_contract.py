@@ -3,6 +3,7 @@
 A method's own test file makes one subclass of :class:`LearnerContract` and says how it is made.
 """
 
+import copy
 from collections.abc import Callable
 from itertools import islice
 
@@ -19,9 +20,12 @@ from stolon.errors import (
     TaskUnknownError,
 )
 from stolon.learner import Learner
+from stolon.outcomes import Epoch
 from stolon.tasks import Split, Task
 
 SHAPE = (1, 8, 8)
+_LEARNED: dict[tuple[object, ...], tuple[Learner, list[Epoch]]] = {}
+"""What learners of the class whose tests run learned, by the class and the tasks' names."""
 
 
 def toy_task(name: str, seed: int = 0, classes: int = 3, shape: tuple[int, ...] = SHAPE) -> Task:
@@ -43,6 +47,26 @@ class LearnerContract:
     make: Callable[[], Learner]
     infers = False  # whether it can tell which task an input belongs to
 
+    def learned(self, *tasks: Task) -> Learner:
+        """A learner that has learned these tasks: a copy of one that is made once for all tests of the class."""
+        return self._learned(tasks)[0]
+
+    def epochs(self, *tasks: Task) -> list[Epoch]:
+        """What the last of these tasks gave when it was learned."""
+        return self._learned(tasks)[1]
+
+    def _learned(self, tasks: tuple[Task, ...]) -> tuple[Learner, list[Epoch]]:
+        if not tasks:
+            return self.make(), []
+        key = (type(self), *(task.name for task in tasks))
+        if key not in _LEARNED:
+            if any(each[0] is not type(self) for each in _LEARNED):
+                _LEARNED.clear()
+            learner, _ = self._learned(tasks[:-1])
+            _LEARNED[key] = learner, list(learner.learn(tasks[-1]))
+        learner, epochs = _LEARNED[key]
+        return copy.deepcopy(learner), epochs
+
     @pytest.fixture
     def first(self) -> Task:
         return toy_task("first", 1)
@@ -62,9 +86,7 @@ class LearnerContract:
         assert (learner.logits(x, "first").argmax(1) == y).float().mean() > 0.9
 
     def test_answers_with_names_of_the_task(self, first, second):
-        learner = self.make()
-        for task in (first, second):
-            list(learner.learn(task))
+        learner = self.learned(first, second)
         x, _ = second.test.batch(torch.arange(5))
         answer = learner.predict(x, "second")
         assert answer.tasks == ("second",) * 5
@@ -73,9 +95,7 @@ class LearnerContract:
         assert [second.classes[i] for i in answer.labels.tolist()] == list(answer.classes)
 
     def test_infers_the_task_or_says_that_it_cannot(self, first, second):
-        learner = self.make()
-        for task in (first, second):
-            list(learner.learn(task))
+        learner = self.learned(first, second)
         x, _ = second.test.batch(torch.arange(24))
         if not self.infers:
             with pytest.raises(TaskUnknownError, match="name the task"):
@@ -100,9 +120,7 @@ class LearnerContract:
         assert not torch.equal(a.logits(x, "first"), b.logits(x, "first"))
 
     def test_saved_and_loaded_it_answers_the_same_bits(self, first, second, tmp_path):
-        learner = self.make()
-        for task in (first, second):
-            list(learner.learn(task))
+        learner = self.learned(first, second)
         learner.save(tmp_path)
         loaded = self.make().load(tmp_path)
         assert loaded.tasks == ("first", "second")
@@ -116,11 +134,8 @@ class LearnerContract:
 
     @pytest.mark.parametrize("part", [0.0, 0.3, 0.7, 1.0])
     def test_stopped_at_any_yield_and_loaded_it_ends_with_the_same_bits(self, first, second, tmp_path, part):
-        whole = self.make()
-        list(whole.learn(first))
-        steps = len(list(whole.learn(second)))
-        stopped = self.make()
-        list(stopped.learn(first))
+        whole, stopped = self.learned(first, second), self.learned(first)
+        steps = len(self.epochs(first, second))
         list(islice(stopped.learn(second), max(1, round(part * steps))))
         stopped.save(tmp_path)
         again = self.make().load(tmp_path)
@@ -131,15 +146,13 @@ class LearnerContract:
         assert_same_state(whole, again)
 
     def test_an_abandoned_generator_is_gone_on_with_in_the_same_process(self, first):
-        whole, stopped = self.make(), self.make()
-        list(whole.learn(first))
+        whole, stopped = self.learned(first), self.make()
         next(iter(stopped.learn(first)))
         list(stopped.learn(first))
         assert_same_state(whole, stopped)
 
     def test_a_known_task_is_not_learned_again(self, first):
-        learner = self.make()
-        list(learner.learn(first))
+        learner = self.learned(first)
         with pytest.raises(TaskExistsError, match="known already"):
             learner.learn(first)
 
@@ -160,8 +173,7 @@ class LearnerContract:
             self.make().load(tmp_path).learn(first, seed=1)
 
     def test_of_two_learnings_begun_at_once_the_first_that_starts_wins(self, first, second):
-        whole, learner = self.make(), self.make()
-        list(whole.learn(first))
+        whole, learner = self.learned(first), self.make()
         one, other = learner.learn(first), learner.learn(second)
         next(one)
         with pytest.raises(TaskUnfinishedError, match="'first' is under way"):
@@ -171,8 +183,7 @@ class LearnerContract:
         assert_same_state(whole, learner)
 
     def test_a_learning_ends_where_a_later_one_a_load_or_a_forget_came_since(self, first, second, tmp_path):
-        learner = self.make()
-        list(learner.learn(second))
+        learner = self.learned(second)
         learner.save(tmp_path)
         for supersede in (
             lambda: next(learner.learn(first)),
@@ -188,11 +199,7 @@ class LearnerContract:
             assert learner.tasks == ("second",)
 
     def test_an_error_inside_an_epoch_cannot_be_saved_or_gone_on_with(self, first, second, tmp_path):
-        whole = self.make()
-        list(whole.learn(second))
-        list(whole.learn(first))
-        learner = self.make()
-        list(learner.learn(second))
+        whole, learner = self.learned(second, first), self.learned(second)
         failing = Task("first", first.classes, Failing(first.train), first.val, first.test)
         steps = learner.learn(failing)
         next(steps)
@@ -210,22 +217,17 @@ class LearnerContract:
         assert_same_state(whole, learner)
 
     def test_a_task_refused_at_its_first_step_leaves_no_trace(self, first, second):
-        whole, learner = self.make(), self.make()
-        for each in (whole, learner):
-            list(each.learn(second))
+        whole, learner = self.learned(second, first), self.learned(second)
         failing = Task("first", first.classes, Failing(first.train), first.val, first.test)
         failing.train.fails = True
         with pytest.raises(DataError, match="cannot be read"):
             list(learner.learn(failing))
         assert learner.unfinished is None
-        list(whole.learn(first))
         list(learner.learn(first))
         assert_same_state(whole, learner)
 
     def test_a_forgotten_task_is_unknown_and_can_be_learned_again(self, first, second):
-        learner = self.make()
-        for task in (first, second):
-            list(learner.learn(task))
+        learner = self.learned(first, second)
         learner.forget("second")
         assert learner.tasks == ("first",)
         with pytest.raises(TaskUnknownError):
@@ -234,8 +236,7 @@ class LearnerContract:
         assert learner.tasks == ("first", "second")
 
     def test_a_task_can_be_forgotten_while_another_is_under_way(self, first, second, tmp_path):
-        learner = self.make()
-        list(learner.learn(first))
+        learner = self.learned(first)
         steps = learner.learn(second)
         next(steps)
         learner.forget("first")
@@ -252,8 +253,7 @@ class LearnerContract:
         assert_same_state(learner, again)
 
     def test_an_unknown_task_is_named_in_the_refusal(self, first):
-        learner = self.make()
-        list(learner.learn(first))
+        learner = self.learned(first)
         with pytest.raises(TaskUnknownError, match=r"'other'.*first"):
             learner.logits(torch.zeros(1, *SHAPE), "other")
         with pytest.raises(TaskUnknownError, match="other"):
@@ -271,24 +271,20 @@ class LearnerContract:
         assert learner.tasks == ("bare",)
 
     def test_size_adds_up(self, first, second):
-        learner = self.make()
-        for task in (first, second):
-            list(learner.learn(task))
+        learner = self.learned(first, second)
         size = learner.size()
         assert size.parameters == size.shared + sum(size.per_task.values())
         assert set(size.per_task) == {"first", "second"}
         assert size.bytes >= size.parameters
 
     def test_a_damaged_state_is_refused_and_changes_nothing(self, first, second, tmp_path):
-        learner = self.make()
-        list(learner.learn(first))
+        learner = self.learned(first)
         learner.save(tmp_path)
         blob = max((tmp_path / "tensors").iterdir(), key=lambda path: path.stat().st_size)
         data = bytearray(blob.read_bytes())
         data[-1] ^= 1
         blob.write_bytes(bytes(data))
-        other = self.make()
-        list(other.learn(second))
+        other = self.learned(second)
         before = other.record()
         with pytest.raises(StoreDamagedError, match="damaged"):
             other.load(tmp_path)
