@@ -24,11 +24,13 @@ def make(**settings):
 
 
 class TestHeadsKeepTheContract(LearnerContract):
+    is_copied = False
     make = staticmethod(make)
     infers = True
 
 
 class TestBiasesKeepTheContract(LearnerContract):
+    is_copied = False
     infers = True
 
     @staticmethod
@@ -37,6 +39,7 @@ class TestBiasesKeepTheContract(LearnerContract):
 
 
 class TestGaussianAnchorsKeepTheContract(LearnerContract):
+    is_copied = False
     infers = True
 
     @staticmethod
@@ -78,6 +81,7 @@ def test_float_images_cannot_be_shared_as_pictures():
 
 
 class TestAnyModuleKeepsTheContract(LearnerContract):
+    is_copied = False
     infers = True
 
     @staticmethod
