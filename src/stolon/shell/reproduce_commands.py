@@ -5,9 +5,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import rich.table
@@ -88,6 +87,11 @@ class Wanted:
     among: int | None = None
     draws: int | None = None
 
+    @property
+    def processes(self) -> int:
+        """How many do the work."""
+        return _cores() if self.workers is None else self.workers
+
 
 def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # noqa: ANN401 - those of Wanted
     """Make a table anew; ends by naming its report.
@@ -131,7 +135,7 @@ def _skill_figure10(wanted: Wanted, console: Console) -> int:
     for table in skill_report.terminal(world, found):
         console.print(table)
     console.print(skill_report.verdict(world, found), soft_wrap=True)
-    page = skill_report.publish(config, world, found, wanted.out, shlex.join(["stolon", *sys.argv[1:]]))
+    page = skill_report.publish(config, world, found, wanted.out, _command())
     console.print(f"report: {page}", soft_wrap=True)
     alike = all(variant.equal and variant.complete for variant in found)
     return exit_codes.OK if alike else exit_codes.FAILED
@@ -162,7 +166,7 @@ def _lasem(wanted: Wanted, console: Console) -> int:
     from stolon.experiments.lasem import methods, plans, report
     from stolon.experiments.results import Results
 
-    command = shlex.join(["stolon", *sys.argv[1:]])
+    command = _command()
     asked = methods.Wanted(
         table=wanted.table,  # type: ignore[arg-type]  # it is one
         scale=wanted.scale,
@@ -175,7 +179,7 @@ def _lasem(wanted: Wanted, console: Console) -> int:
         epochs=wanted.epochs,
         learning_rate=wanted.learning_rate,
         fixed=wanted.fixed or "top-2",
-        workers=_cores() if wanted.workers is None else wanted.workers,
+        workers=wanted.processes,
     )
     opened = [(plan, report.Data.of(plans.open_stream(plan))) for plan in plans.plans(asked)]
 
@@ -184,23 +188,19 @@ def _lasem(wanted: Wanted, console: Console) -> int:
         console.print(f"{plan.stream}: {len(plan.methods)} methods, {count} trials", soft_wrap=True)
         show(run_experiment(plan.experiment, wanted.out / plan.stream, command=command), console)
 
-    def tell() -> Path:
-        runs = [
+    def runs() -> list[report.Run]:
+        return [
             report.Run(plan, data, Results(wanted.out / plan.stream / "results.jsonl").read())
             for plan, data in opened
         ]
-        figures = [(run.plan.stream, run.figure()) for run in runs]
-        keep = partial(report.keep, runs, command=command)
-        publish = partial(report.publish, runs, command=command)
-        return _tell(figures, keep, publish, wanted, console)
 
-    return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
+    return _run_and_tell([plan for plan, _ in opened], run, wanted, console, report=report, runs=runs)
 
 
 def _impress(wanted: Wanted, console: Console) -> int:
     from stolon.experiments.impress import plans, report, running
 
-    command = shlex.join(["stolon", *sys.argv[1:]])
+    command = _command()
     asked = plans.Wanted(
         figure=wanted.table,  # type: ignore[arg-type]  # it is one
         scale=wanted.scale,
@@ -215,7 +215,7 @@ def _impress(wanted: Wanted, console: Console) -> int:
         images=wanted.images,
         dataset=wanted.dataset,
         among=wanted.among,
-        workers=_cores() if wanted.workers is None else wanted.workers,
+        workers=wanted.processes,
     )
     opened = [(plan, plans.open_stream(plan)) for plan in plans.plans(asked)]
 
@@ -223,23 +223,19 @@ def _impress(wanted: Wanted, console: Console) -> int:
         console.print(f"{plan.stream}: {len(plan.units())} units of work", soft_wrap=True)
         _show_impress(plan, running.run(plan, wanted.out / plan.stream, command=command), console)
 
-    def tell() -> Path:
-        runs = [
+    def runs() -> list[report.Run]:
+        return [
             report.Run.of(plan, stream[0], running.results_of(wanted.out / plan.stream).read())
             for plan, stream in opened
         ]
-        figures = [(run.plan.stream, run.figure()) for run in runs]
-        keep = partial(report.keep, runs, command=command)
-        publish = partial(report.publish, runs, command=command)
-        return _tell(figures, keep, publish, wanted, console)
 
-    return _run_and_tell([plan for plan, _ in opened], run, tell, command, console)
+    return _run_and_tell([plan for plan, _ in opened], run, wanted, console, report=report, runs=runs)
 
 
 def _growth(wanted: Wanted, console: Console) -> int:
     from stolon.experiments.growth import plans, report, running
 
-    command = shlex.join(["stolon", *sys.argv[1:]])
+    command = _command()
     asked = plans.Wanted(
         figure=wanted.table,  # type: ignore[arg-type]  # it is one
         scale=wanted.scale,
@@ -249,7 +245,7 @@ def _growth(wanted: Wanted, console: Console) -> int:
         tasks=wanted.tasks,
         epochs=wanted.epochs,
         draws=wanted.draws,
-        workers=_cores() if wanted.workers is None else wanted.workers,
+        workers=wanted.processes,
     )
     opened = plans.plans(asked)
     for plan in opened:
@@ -262,25 +258,35 @@ def _growth(wanted: Wanted, console: Console) -> int:
             if line := report.line(event.record):
                 console.print(f"{line} ({event.done} of {event.of})", soft_wrap=True, markup=False)
 
-    def tell() -> Path:
-        runs = [report.Run(plan, running.results_of(wanted.out / plan.stream).read()) for plan in opened]
-        figures = [(run.plan.stream, run.figure()) for run in runs]
-        keep = partial(report.keep, runs, command=command)
-        publish = partial(report.publish, runs, command=command)
-        return _tell(figures, keep, publish, wanted, console)
+    def runs() -> list[report.Run]:
+        return [report.Run(plan, running.results_of(wanted.out / plan.stream).read()) for plan in opened]
 
-    return _run_and_tell(opened, run, tell, command, console)
+    return _run_and_tell(opened, run, wanted, console, report=report, runs=runs)
 
 
 def _run_and_tell(
-    plans: Sequence[_P], run: Callable[[_P], None], tell: Callable[[], Path], command: str, console: Console
+    plans: Sequence[_P],
+    run: Callable[[_P], None],
+    wanted: Wanted,
+    console: Console,
+    *,
+    report: ModuleType,
+    runs: Callable[[], Sequence[Any]],
 ) -> int:
-    """Run plans one after the other, then tell what is there, also where some failed.
+    """Run plans one after the other, then tell, keep and publish what is there, also where some failed.
+
+    Args:
+        plans: of some paper's table.
+        run: runs one of them.
+        wanted: what was asked for.
+        console: where it is told.
+        report: that paper's, with its ``keep`` and ``publish``.
+        runs: what there is of each plan, as the report takes it.
 
     Raises:
         TrialsFailedError: at the end, if trials failed; says which and why.
     """
-    failures = []
+    command, failures = _command(), []
     try:
         for plan in plans:
             try:
@@ -290,24 +296,19 @@ def _run_and_tell(
     except KeyboardInterrupt:
         console.print(f"\nstopped; the same command goes on:\n  {command}", soft_wrap=True)
         return exit_codes.INTERRUPTED
-    console.print(f"report: {tell()}", soft_wrap=True)
+    there = runs()
+    for each in there:
+        _print_section(each.plan.stream, each.figure(), console)
+    report.keep(there, wanted.out / f"{wanted.table}.json", command=command)
+    console.print(f"report: {report.publish(there, wanted.out, command=command)}", soft_wrap=True)
     if failures:
         raise TrialsFailedError("\n".join(map(str, failures)))
     return exit_codes.OK
 
 
-def _tell(
-    figures: Iterable[tuple[str, "Section"]],
-    keep: Callable[[Path], None],
-    publish: Callable[[Path], Path],
-    wanted: Wanted,
-    console: Console,
-) -> Path:
-    """Show each stream's figure, keep the numbers, publish the report; its path."""
-    for stream, figure in figures:
-        _print_section(stream, figure, console)
-    keep(wanted.out / f"{wanted.table}.json")
-    return publish(wanted.out)
+def _command() -> str:
+    """What was typed."""
+    return shlex.join(["stolon", *sys.argv[1:]])
 
 
 def _print_section(stream: str, section: "Section", console: Console) -> None:
@@ -351,7 +352,7 @@ def _impress_table2(wanted: Wanted, console: Console) -> int:
     for table in section.tables:
         console.print(_for_terminal(table.caption, table.columns, table.rows))
     console.print(section.text, soft_wrap=True)
-    page = table2.publish(wanted.out, shlex.join(["stolon", *sys.argv[1:]]))
+    page = table2.publish(wanted.out, _command())
     console.print(f"report: {page}", soft_wrap=True)
     return exit_codes.OK
 
