@@ -193,24 +193,15 @@ class _Run:
 
     def _search(self, search: Search, tasks: Sequence[Task], pool: Executor) -> Iterator[Happened]:
         of, artist = search.most(self.trials), _Artist(self.place)
-        done = sum(not trial.is_open for trial in search.trials)
         if search.open(self.trials):
+            done = sum(not trial.is_open for trial in search.trials)
             for index, future in self._each(pool, do_alone, range(len(tasks))):
                 _result(future)  # what is wrong with one of them is wrong with every trial
                 yield Happened(done, of, task=tasks[index].name)
         try:
-            while opened := search.open(self.trials):
-                for place, future in self._each(pool, do_trial, [trial.sequence for trial in opened]):
-                    number = opened[place].number
-                    try:
-                        search.tell(number, _result(future))
-                    except (StoreError, TrialsFailedError):
-                        raise  # no fault of the trial's: it stays open
-                    except Exception as error:  # noqa: BLE001 - whatever one trial does, the others go on
-                        search.fail(number, f"{type(error).__name__}: {error}")
-                    done += 1
-                    artist.draw()
-                    yield Happened(done, of, trial=search.trials[number])
+            for trial in self._do_trials(search, pool):
+                artist.draw()
+                yield Happened(sum(not each.is_open for each in search.trials), of, trial=trial)
         except GeneratorExit:  # stopped: what there is, and no longer live
             artist.finish()
             raise
@@ -219,6 +210,19 @@ class _Run:
         if failed:
             told = "\n".join(f"  - trial {trial.number}: {trial.error}" for trial in failed)
             raise TrialsFailedError(f"{len(failed)} of {of} trial(s) failed; the others are done\n{told}")
+
+    def _do_trials(self, search: Search, pool: Executor) -> Iterator[Tried]:
+        """Do what is open, round after round, and write it down; gives trials as they end."""
+        while opened := search.open(self.trials):
+            for place, future in self._each(pool, do_trial, [trial.sequence for trial in opened]):
+                number = opened[place].number
+                try:
+                    search.tell(number, _result(future))
+                except (StoreError, TrialsFailedError):
+                    raise  # no fault of the trial's: it stays open
+                except Exception as error:  # noqa: BLE001 - whatever one trial does, the others go on
+                    search.fail(number, f"{type(error).__name__}: {error}")
+                yield search.trials[number]
 
     def _each(
         self, pool: Executor, work: Callable[[Bench, Any], Any], items: Sequence[Any]
