@@ -136,9 +136,11 @@ def test_how_it_was_run_stands_beside_the_paper():
     assert rows["heterogeneous ones"][0] == "5, 10, 15"
     assert "share a backbone" in told.text
     assert "smaller" not in told.text.partition("Smaller bases")[0]
-    (quick,) = plans(Wanted("impress-figure4"))
+    (quick,) = plans(Wanted("impress-figure4", streams=("imagenet-split",)))
     (told,) = [part for part in sections(Run(quick, (450, 150), [])) if part.title == "How it was run"]
-    assert "The network is smaller than the paper's ResNet-18." in told.text
+    assert "The network is smaller than the paper's ResNet-50." in told.text
+    scaled = replace(quick, setting=replace(quick.setting, scaled=True))
+    (told,) = [part for part in sections(Run(scaled, (450, 150), [])) if part.title == "How it was run"]
     rows = {row[0]: row[1:] for row in told.tables[0].rows}
     assert rows["kept weights"][0] == "divided by the root of their share"
     assert "nothing on these data" in sections(run_of())[1].text

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from stolon.experiments import reproduced
 from stolon.experiments.impress.measured import Measured
-from stolon.experiments.impress.paper import BACKBONES, DENSITIES, SEEDS, Protocol
+from stolon.experiments.impress.paper import BACKBONES, DENSITIES, NETS, SEEDS, Protocol
 from stolon.experiments.impress.plans import Plan
 from stolon.experiments.impress.settings import WEIGHTS
 from stolon.experiments.impress.tables import figure
@@ -92,8 +92,8 @@ def settings(run: Run) -> Section:
         else ""
     )
     small = (
-        " The network is smaller than the paper's ResNet-18."
-        if theirs is not None and theirs.net == "ResNet-18" and setting.net != "gem-resnet18"
+        f" The network is smaller than the paper's {theirs.net}."
+        if theirs is not None and setting.net != NETS[theirs.net]
         else ""
     )
     text = (
