@@ -152,7 +152,8 @@ def _layers(net: nn.Module) -> Iterator[tuple[nn.Linear | nn.Conv2d, tuple[nn.Mo
 
 
 def _refused(modules: Sequence[nn.Module], net: nn.Module) -> SettingError:
-    found = ", ".join(type(module).__name__ for module in modules) or type(net).__name__
+    kinds = dict.fromkeys(type(module).__name__ for module in modules)  # a large net has hundreds of modules
+    found = ", ".join(kinds) or type(net).__name__
     return SettingError(
         "net: expected an nn.Sequential of convolutions and pooling, nn.Flatten, then linear layers, with one nn.ReLU "
         f"behind each layer, found {found}; rcl adds units to such layers only"
