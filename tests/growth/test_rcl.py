@@ -417,15 +417,22 @@ def test_the_constants_are_those_that_are_known():
         "gem-resnet18",
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten()),
         nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.ReLU(), nn.Flatten()),
+        nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Conv2d(1, 2, 3), nn.ReLU()),
         nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
         nn.Sequential(nn.Flatten()),
         nn.Linear(64, 4),
     ],
-    ids=["a name", "normalisation", "groups", "no activation", "no layer", "no sequence"],
+    ids=["a name", "normalisation", "groups", "order", "no activation", "no layer", "no sequence"],
 )
 def test_nets_whose_layers_cannot_be_given_units_are_refused(net):
     with pytest.raises(SettingError, match="net: expected"):
         make(net)
+
+
+def test_a_module_that_stands_in_several_places_counts_in_each():
+    relu, pool = nn.ReLU(), nn.MaxPool2d(2)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), relu, pool, nn.Conv2d(2, 3, 2), relu, pool, nn.Flatten())
+    assert [layer.makes for layer in hidden_layers(net, SHAPE)] == [(3, 3), (1, 1)]
 
 
 def test_widths_of_names_and_modules():

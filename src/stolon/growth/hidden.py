@@ -20,6 +20,7 @@ from stolon.errors import DataError, SettingError
 from stolon.nets.pooling import SameMaxPool2d
 
 _POOLS: Final = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SameMaxPool2d)
+_TOLD: Final = 12  # modules of a net that is refused; a large one has hundreds
 _TRIED: Final = ((1,), (3, 64, 64))
 """Shapes that a net is made for to see its widths, which do not depend on them."""
 
@@ -133,9 +134,16 @@ def _layers(net: nn.Module) -> Iterator[tuple[nn.Linear | nn.Conv2d, tuple[nn.Mo
     Raises:
         SettingError: the net has something else.
     """
-    modules = [module for module in net.modules() if not isinstance(module, (nn.Sequential, nn.Flatten))]
+    named = net.named_modules(remove_duplicate=False)  # one ReLU may stand in several places
+    modules = [module for _, module in named if not isinstance(module, (nn.Sequential, nn.Flatten))]
     places = [i for i, module in enumerate(modules) if isinstance(module, (nn.Linear, nn.Conv2d))]
-    if not places or places[0] > 0 or not isinstance(net, nn.Sequential):
+    kinds = [isinstance(modules[place], nn.Conv2d) for place in places]
+    if (
+        not places
+        or places[0] > 0
+        or kinds != sorted(kinds, reverse=True)
+        or not isinstance(net, nn.Sequential)
+    ):
         raise _refused(modules, net)
     for start, stop in pairwise([*places, len(modules)]):
         layer, after = modules[start], tuple(modules[start + 1 : stop])
@@ -152,8 +160,8 @@ def _layers(net: nn.Module) -> Iterator[tuple[nn.Linear | nn.Conv2d, tuple[nn.Mo
 
 
 def _refused(modules: Sequence[nn.Module], net: nn.Module) -> SettingError:
-    kinds = dict.fromkeys(type(module).__name__ for module in modules)  # a large net has hundreds of modules
-    found = ", ".join(kinds) or type(net).__name__
+    kinds = [type(module).__name__ for module in modules[:_TOLD]]
+    found = ", ".join([*kinds, "..."] if len(modules) > _TOLD else kinds) or type(net).__name__
     return SettingError(
         "net: expected an nn.Sequential of convolutions and pooling, nn.Flatten, then linear layers, with one nn.ReLU "
         f"behind each layer, found {found}; rcl adds units to such layers only"

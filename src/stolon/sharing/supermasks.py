@@ -34,6 +34,7 @@ from stolon.masks.memory import Kept, StoredMask
 from stolon.masks.supsup import SupSup
 from stolon.sharing import blobs, lightweight, strict_json, supermask_files
 from stolon.sharing.codes import Code, Refused
+from stolon.sharing.limits import MAX_NAME
 from stolon.sharing.manifest import Manifest
 from stolon.sharing.strict_json import Json, JsonError
 from stolon.sharing.supermask_files import (
@@ -123,16 +124,20 @@ def basis_modules(learner: Impressions) -> list[TaskModule]:
     for task in learner.tasks:
         for number, place in enumerate(learner.masks_of(task), 1):
             if number == 1:
-                found[place] = module_of(learner, task)
+                found[place] = _module(learner, task, learner.knowledge(task), place, learner.recipe(task))
                 continue
-            recipe = {**learner.recipe(task), "mask": number}
-            made = _module(learner, task, learner.basis[place], place, recipe)
-            found[place] = replace(made, task=f"{task} mask {number}")
+            name, recipe = f"{task} mask {number}", {**learner.recipe(task), "mask": number}
+            if name in learner.tasks or len(name) > MAX_NAME:
+                raise TaskError(
+                    f"task {task!r}: expected a name whose further masks can be called {name!r} (at most {MAX_NAME} "
+                    "characters, and no other task), found one that is taken or too long; learn it under another name"
+                )
+            found[place] = replace(_module(learner, task, learner.basis[place], place, recipe), task=name)
     missing = [place for place in range(len(learner.basis)) if place not in found]
     if missing:
         raise TaskError(
             f"expected the tasks that left the masks {missing}, found them forgotten here, or another learner's; take "
-            "their author's modules"
+            "their author's modules, or give the learner's basis on, as a saved learner"
         )
     return [found[place] for place in sorted(found)]
 

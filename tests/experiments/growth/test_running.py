@@ -89,6 +89,8 @@ def test_a_searchs_trials_are_measured_as_sequences_are(searched):
         outcome = run_sequence(trial.sequence, tasks, net=TINY.net, config=wanted.config("searched"))
         assert data["rows"][-1] == list(outcome.test.values())
         assert data["val"] == list(outcome.val.values())
+        assert data["seconds"] == trial.outcome.seconds > 0  # what the search took, not a look into the cache
+        assert data["learned"] == len(trial.outcome.learned)
         assert (data["parameters"], trial.outcome.gain) == (outcome.parameters, outcome.gain)
     assert len({str(data["sequence"]) for data in found}) > 1
 

@@ -107,12 +107,16 @@ class Fronts:
             for seed, values in found.items()
         }
 
+    def full(self, seed: int) -> Solution | None:
+        """Full growth: delta 1 of the sweep; None where it is not there."""
+        sweep = self._solutions["sweep"][seed]
+        return next((solution for item, solution in sweep.items() if item.delta == 1), None)
+
     def picks(self, kind: Kind) -> Mapping[int, Pick]:
         """Of each seed the solution of best validation gain that has at most half the parameters of full growth."""
         found: dict[int, Pick] = {}
         for seed, solutions in enumerate(self._solutions[kind]):
-            sweep = self._solutions["sweep"][seed]
-            full = next((solution for item, solution in sweep.items() if item.delta == 1), None)
+            full = self.full(seed)
             if full is None:
                 continue
             small = [

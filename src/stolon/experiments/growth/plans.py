@@ -42,6 +42,8 @@ SWEPT: Final = ("sweep", "as-released")
 """Kinds that try grow coefficients, one for all tasks."""
 SPACE: Final = SearchSpace(deltas="each")
 """What ``"searched"`` chooses: a coefficient for each task; order and bindings are those of all others."""
+POPULATION: Final = 10
+"""Of its NSGA-II: so many first trials are drawn at random."""
 LEARNERS: Final = ("learn-to-grow", "rcl", "finetune")
 """Kinds that are learners of that name."""
 
@@ -76,7 +78,7 @@ SPECS: Final[Mapping[Figure, Spec]] = MappingProxyType(
         ),
     }
 )
-RECORDS: Final = 3
+RECORDS: Final = 4
 """Of what form they are: another form is begun in another folder."""
 FIGURES: Final = cast("tuple[Figure, ...]", tuple(SPECS))
 

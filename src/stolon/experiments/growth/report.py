@@ -8,7 +8,7 @@ from typing import Any, final
 from stolon.experiments import reproduced
 from stolon.experiments.growth.fronts import Fronts
 from stolon.experiments.growth.measured import Measured
-from stolon.experiments.growth.plans import SPACE, Plan
+from stolon.experiments.growth.plans import POPULATION, SPACE, Plan
 from stolon.experiments.growth.settings import DRAWS
 from stolon.experiments.growth.tables import figure, words
 from stolon.experiments.report_parts import Section, Table
@@ -75,7 +75,8 @@ def settings(run: Run) -> Section:
         ),
     ]
     if "searched" in plan.kinds:
-        ours = f"{setting.draws} trials of NSGA-II, a coefficient for each task in steps of {SPACE.step:g}"
+        trials = f"{setting.draws} trials of NSGA-II, the first {POPULATION} at random"
+        ours = f"{trials}, a coefficient for each task in steps of {SPACE.step:g}"
         rows.append(("search of each seed", ours, "20 trials of NSGA-II, a coefficient for all tasks"))
     if "random" in plan.kinds:
         rows.append(("random growths of each seed", str(setting.draws), f"not printed ({DRAWS} taken)"))

@@ -3,8 +3,8 @@
 ``full`` is the paper's protocol, its released code's where the paper has none (papers/methods.md 4.1 and 4.4). ``half``
 has fewer random draws and coefficients, of MNIST fewer images, and of CIFAR-100 a fifth of the images in five times the
 epochs: as many steps; RCL has 10 children of 5 epochs in place of 50 of 15, and the Decathlon's stand-ins 100 images
-of a class. ``quick`` also has fewer tasks, steps and runs, of the Decathlon smaller images (32 x 32) and a larger rate
-(0.03); digits are always small.
+of a class. ``quick`` also has fewer tasks, steps and runs; of the Decathlon all tasks, smaller images (32 x 32) and
+twenty epochs at a larger rate (0.03). Digits are always small.
 
 What differs from the paper at every scale:
 

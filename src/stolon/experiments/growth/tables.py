@@ -8,7 +8,7 @@ from stolon.experiments.by_seed import NOTHING, BySeed
 from stolon.experiments.drawing import Figure
 from stolon.experiments.growth.fronts import Fronts
 from stolon.experiments.growth.measured import Measured, Solution
-from stolon.experiments.growth.plans import GROWN, SWEPT, Item, Kind
+from stolon.experiments.growth.plans import GROWN, POPULATION, SWEPT, Item, Kind
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.scatter import scatter
 from stolon.growth.config import DELTA
@@ -214,8 +214,8 @@ def _pareto(found: Measured) -> list[Section]:
         "The hypervolume is the area between a front and the reference: gain in points times the share of the "
         f"parameters of independent networks. {fronts.reference_told()} Draws of random growth differ in nothing but "
         "whom tasks are bound to and what they grow; weights and orders are those of bind-and-grow with the same seed. "
-        f"Searched are coefficients, one for each task, by NSGA-II on validation data, in as many trials as there are "
-        f"draws. {verdicts}{_best(found, sweep)}"
+        f"Searched are coefficients, one for each task, by NSGA-II on validation data (the first {POPULATION} at "
+        f"random), in as many trials as there are draws. {verdicts}{_best(found, sweep)}"
     )
     numbers = _numbers(found, (*_independent(found), *sweep, *plan.items("as-released")), "Grow coefficients")
     pictured = {_WORDS[kind]: plan.items(kind) for kind in fronts.kinds}
@@ -252,6 +252,8 @@ def _half(found: Measured, fronts: Fronts) -> Section:
         f"accuracy: {told}."
         if told
         else "No solution has at most half the parameters of full growth."
+        if any(fronts.full(seed) for seed in range(found.plan.setting.seeds))
+        else "Full growth (bind-and-grow, δ 1), which they are compared with, is not there yet."
     )
     return Section("Half the size", text, [Table(columns, rows, caption)])
 

@@ -20,7 +20,7 @@ import torch
 from stolon import nets
 from stolon.errors import DataError
 from stolon.experiments.config import Experiment, LearnerSpec, StreamSpec
-from stolon.experiments.growth.plans import GROWN, SPACE, Item, Plan, Unit
+from stolon.experiments.growth.plans import GROWN, POPULATION, SPACE, Item, Plan, Unit
 from stolon.experiments.results import Record
 from stolon.experiments.runner import default_learner
 from stolon.experiments.trial import Lab, Trial, run_trial
@@ -108,13 +108,16 @@ class Work:
         while item.draw >= len(search.trials) or search.trials[item.draw].is_open:
             for trial in search.open(item.draw + 1):
                 search.tell(trial.number, self._run(trial.sequence, config))
-        sequence = search.trials[item.draw].sequence
-        return {"sequence": sequence.to_json(), **self._sequence(item, sequence)}
+        trial = search.trials[item.draw]
+        assert trial.outcome is not None  # an error of a trial is the item's
+        found = self._sequence(item, trial.sequence)  # from what the trial left in the cache
+        took = {"seconds": trial.outcome.seconds, "learned": len(trial.outcome.learned)}
+        return {"sequence": trial.sequence.to_json(), **found, **took}
 
     def _search(self) -> Search:
         """The seed's, as far as it is."""
         recipe = {**self._plan.recipe(), "number": self._unit.seed}
-        settings = SearchSettings(space=SPACE, seed=self._unit.seed)
+        settings = SearchSettings(space=SPACE, population=POPULATION, seed=self._unit.seed)
         place = self._folder / SEARCHES / str(self._unit.seed) / "journal.log"
         return Search(place, settings, [task.name for task in self._tasks], recipe)
 

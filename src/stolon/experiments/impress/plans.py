@@ -100,7 +100,7 @@ class Wanted:
         tasks: new ones.
         epochs: of masks, and of coefficients where these have no number of their own.
         alpha_epochs: of coefficients.
-        sizes: of the bases; heterogeneous ones as far as the stream has tasks.
+        sizes: of the bases; heterogeneous ones as far as the stream has tasks, where it says how many.
         densities: of the masks, each in (0, 1].
         images: training images of each class, at most; of MNIST and its kin.
         dataset: in place of MNIST, of rotated and permuted MNIST: a folder in its file form, such as ``FashionMNIST``.
@@ -361,7 +361,8 @@ def _plan(wanted: Wanted, stream: str) -> Plan:
         if not stream.startswith("mnist"):
             raise SettingError(f"dataset: of no use to {stream}, which is made of one; leave it out")
         options = {**setting.options, "dataset": wanted.dataset}
-        setting = dataclasses.replace(setting, options=options, paper=None)
+        theirs = setting.paper if wanted.dataset == "MNIST" else None
+        setting = dataclasses.replace(setting, options=options, paper=theirs)
     setting = dataclasses.replace(
         setting,
         new=wanted.tasks or setting.new,
