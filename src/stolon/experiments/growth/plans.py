@@ -40,6 +40,8 @@ GROWN: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 """Kinds that bind and grow: what they set otherwise than the paper's way."""
 SWEPT: Final = ("sweep", "as-released")
 """Kinds that try grow coefficients, one for all tasks."""
+DRAWN: Final = ("searched", "random")
+"""Kinds that are tried so many times, by number."""
 SPACE: Final = SearchSpace(deltas="each")
 """What ``"searched"`` chooses: a coefficient for each task; order and bindings are those of all others."""
 POPULATION: Final = 10
@@ -157,7 +159,7 @@ class Item:
         """As records name it: the name of a method, ``"delta 0.5"``, ``"searched 3"`` or ``"random 3"``."""
         if self.kind in SWEPT:
             return f"{'delta' if self.kind == 'sweep' else self.kind} {self.delta:g}"
-        return f"{self.kind} {self.draw}" if self.kind in ("searched", "random") else self.kind
+        return f"{self.kind} {self.draw}" if self.kind in DRAWN else self.kind
 
 
 @final
@@ -203,7 +205,7 @@ class Plan:
         """What a unit gives, in the order in which it is done."""
         if kind in SWEPT:
             return tuple(Item(kind, delta) for delta in self.deltas)
-        if kind in ("searched", "random"):
+        if kind in DRAWN:
             return tuple(Item(kind, draw=draw) for draw in range(self.setting.draws))
         return (Item(kind),)
 

@@ -8,7 +8,7 @@ from stolon.experiments.by_seed import NOTHING, BySeed
 from stolon.experiments.drawing import Figure
 from stolon.experiments.growth.fronts import Fronts
 from stolon.experiments.growth.measured import Measured, Solution
-from stolon.experiments.growth.plans import GROWN, POPULATION, SWEPT, Item, Kind
+from stolon.experiments.growth.plans import DRAWN, GROWN, POPULATION, SWEPT, Item, Kind
 from stolon.experiments.report_parts import Section, Table
 from stolon.experiments.scatter import scatter
 from stolon.growth.config import DELTA
@@ -64,7 +64,7 @@ def words(item: Item) -> str:
     word = _WORDS[item.kind]
     if item.kind in SWEPT:
         return f"{word}, δ {item.delta:g}"
-    return f"{word} {item.draw}" if item.kind in ("searched", "random") else word
+    return f"{word} {item.draw}" if item.kind in DRAWN else word
 
 
 def row(found: Measured, item: Item) -> tuple[str, ...]:
@@ -305,7 +305,7 @@ def _network(found: Measured) -> list[Section]:
     """Joint networks, drawn and explained by scores: of the default coefficient or the middle one, and of variants."""
     sweep = found.plan.items("sweep")
     default = next((item for item in sweep if item.delta == DELTA), sweep[len(sweep) // 2])
-    variants = [kind for kind in found.plan.kinds if kind in GROWN and kind not in _MANY]
+    variants = [kind for kind in found.plan.kinds if kind in GROWN and kind not in ("sweep", *DRAWN)]
     sections = []
     for item in (
         default,
@@ -316,9 +316,6 @@ def _network(found: Measured) -> list[Section]:
         if told:
             sections.append(bindings.explained(words(item), told))
     return sections
-
-
-_MANY: Final = ("sweep", "searched", "random")
 
 
 def _picture(

@@ -12,6 +12,7 @@ as in ``stolon search``; its journal lies in the experiment's folder, and a tria
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -104,7 +105,7 @@ class Work:
 
         What is tried depends on validation data alone.
         """
-        search, config = self._search(), self._plan.config(item.kind)
+        search, config = self._search, self._plan.config(item.kind)
         while item.draw >= len(search.trials) or search.trials[item.draw].is_open:
             for trial in search.open(item.draw + 1):
                 search.tell(trial.number, self._run(trial.sequence, config))
@@ -114,8 +115,9 @@ class Work:
         took = {"seconds": trial.outcome.seconds, "learned": len(trial.outcome.learned)}
         return {"sequence": trial.sequence.to_json(), **found, **took}
 
+    @cached_property
     def _search(self) -> Search:
-        """The seed's, as far as it is."""
+        """The seed's: opened and checked once for all its trials."""
         recipe = {**self._plan.recipe(), "number": self._unit.seed}
         settings = SearchSettings(space=SPACE, population=POPULATION, seed=self._unit.seed)
         place = self._folder / SEARCHES / str(self._unit.seed) / "journal.log"

@@ -209,9 +209,7 @@ _IMAGENET: Final = replace(
     paper=IMAGENET,
 )
 _SMALL_IMAGES: Final[dict[str, Any]] = {"options": {**_IMAGENET.options, "size": 32}, "pool": 0}
-_TINY: Final = replace(
-    _CIFAR, net="gem-resnet18", pool=0, options={**_IMAGENET.options, "size": 64}, paper=None
-)
+_TINY: Final = replace(_CIFAR, pool=0, options={**_IMAGENET.options, "size": 64}, paper=None)
 _TINY_QUICK: Final = replace(
     _CIFAR_QUICK, **_SMALL_IMAGES, sizes=(2,), different=2, new=1, basis_gn=2, paper=None
 )

@@ -193,15 +193,15 @@ class _Run:
 
     def _search(self, search: Search, tasks: Sequence[Task], pool: Executor) -> Iterator[Happened]:
         of, artist = search.most(self.trials), _Artist(self.place)
+        done = sum(not trial.is_open for trial in search.trials)
         if search.open(self.trials):
-            done = sum(not trial.is_open for trial in search.trials)
             for index, future in self._each(pool, do_alone, range(len(tasks))):
                 _result(future)  # what is wrong with one of them is wrong with every trial
                 yield Happened(done, of, task=tasks[index].name)
         try:
-            for trial in self._do_trials(search, pool):
+            for count, trial in enumerate(self._do_trials(search, pool), done + 1):
                 artist.draw()
-                yield Happened(sum(not each.is_open for each in search.trials), of, trial=trial)
+                yield Happened(count, of, trial=trial)
         except GeneratorExit:  # stopped: what there is, and no longer live
             artist.finish()
             raise
