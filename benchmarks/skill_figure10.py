@@ -17,7 +17,7 @@ import torch
 from results import FOLDER, write
 
 from stolon.experiments import skill, skill_report
-from stolon.shell.reproduce_commands import BIASES
+from stolon.shell.reproduce_skill import BIASES
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
 """Where numbers come from: versions and hardware."""
 
-import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from stolon.streams.images import usable_cores
 
 
 @cache
@@ -23,12 +24,11 @@ def versions() -> dict[str, str]:
 @cache
 def hardware() -> dict[str, Any]:
     """Machine type, processor and how many of its cores we may use; nothing that names the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "machine": platform.machine(),
         "system": platform.system(),
         "processor": _processor(),
-        "cores": cores,
+        "cores": usable_cores(),
     }
 
 

@@ -1,10 +1,7 @@
 """``stolon reproduce TABLE``: the papers' tables and figures, with what is measured here beside them."""
 
-import os
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from stolon.errors import SettingError, TrialsFailedError, UnknownNameError
 from stolon.experiments import run as run_experiment
-from stolon.shell import exit_codes
+from stolon.shell import exit_codes, reproduce_skill
 from stolon.shell.experiment_commands import show
+from stolon.shell.reproduce_options import Wanted, command_line
 from stolon.shell.terminal import console as make_console
 
 if TYPE_CHECKING:
@@ -29,77 +27,13 @@ if TYPE_CHECKING:
 _P = TypeVar("_P")  # a plan of some paper's table
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What was asked for; a table refuses what it has no use for.
-
-    Attributes:
-        table: its name.
-        scale: ``"quick"``, ``"half"`` or ``"full"``.
-        agents: how many, None as the scale says.
-        tasks: how many, None as the scale says.
-        root: a folder with data, None for what needs none.
-        out: where results and report go.
-        seed: of everything random.
-        in_process: without processes of its own.
-        anchors: kinds of anchors, None for all.
-        biases: ``"both"``, ``"with"`` or ``"without"``.
-        stream: names of streams, None for the paper's first.
-        seeds: how many, None as the scale says.
-        workers: processes, None for as many as there are cores.
-        transfer: mechanisms, None for the table's.
-        lasem: variants of LASEM, None for the default one.
-        epochs: for each task, None as the scale says.
-        learning_rate: at first, None as the scale says.
-        fixed: the configuration of a fixed posterior, None for the paper's.
-        alpha_epochs: of coefficients, None as the scale says.
-        sizes: of bases of masks, None as the scale says.
-        densities: of masks, None as the scale says.
-        images: training images of a class, None as the scale says.
-        dataset: in place of MNIST, None for MNIST itself.
-        among: how many tasks inputs are inferred among, None as the scale says.
-        draws: random growths of each seed, None as the scale says.
-    """
-
-    table: str
-    out: Path
-    scale: str = "quick"
-    agents: int | None = None
-    tasks: int | None = None
-    root: str | None = None
-    seed: int = 0
-    in_process: bool = False
-    anchors: Sequence[str] | None = None
-    biases: str = "both"
-    stream: Sequence[str] | None = None
-    seeds: int | None = None
-    workers: int | None = None
-    transfer: Sequence[str] | None = None
-    lasem: Sequence[str] | None = None
-    epochs: int | None = None
-    learning_rate: float | None = None
-    fixed: str | None = None
-    alpha_epochs: int | None = None
-    sizes: Sequence[int] | None = None
-    densities: Sequence[float] | None = None
-    images: int | None = None
-    dataset: str | None = None
-    among: int | None = None
-    draws: int | None = None
-
-    @property
-    def processes(self) -> int:
-        """How many do the work."""
-        return _cores() if self.workers is None else self.workers
-
-
 def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # noqa: ANN401 - those of Wanted
     """Make a table anew; ends by naming its report.
 
     Args:
         table: its name.
         out: where results and report go.
-        options: the other fields of :class:`Wanted`.
+        options: the other fields of :class:`~stolon.shell.reproduce_options.Wanted`.
 
     Raises:
         UnknownNameError: no such table.
@@ -113,60 +47,18 @@ def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # 
         given = getattr(wanted, entry.name) != entry.default
         if given and entry.name not in (*uses, "table", "out", "scale"):
             raise SettingError(f"{entry.name}: of no use to {table}; leave it out")
-    if wanted.biases not in BIASES:
-        raise SettingError(f"biases: expected one of {', '.join(BIASES)}, found {wanted.biases!r}")
+    if wanted.biases not in reproduce_skill.BIASES:
+        raise SettingError(
+            f"biases: expected one of {', '.join(reproduce_skill.BIASES)}, found {wanted.biases!r}"
+        )
     return make(wanted, make_console())
-
-
-def _skill_figure10(wanted: Wanted, console: Console) -> int:
-    from stolon.experiments import skill, skill_report
-
-    config = skill.SkillConfig(
-        scale=wanted.scale,  # type: ignore[arg-type]  # checked there
-        agents=wanted.agents,
-        tasks=wanted.tasks,
-        root=wanted.root,
-        seed=wanted.seed,
-        in_process=wanted.in_process,
-        anchors=tuple(wanted.anchors or skill.ANCHORS),
-        biases=BIASES[wanted.biases],
-    )
-    world, found = skill.run(config, wanted.out, lambda text: console.print(text, soft_wrap=True))
-    for table in skill_report.terminal(world, found):
-        console.print(table)
-    console.print(skill_report.verdict(world, found), soft_wrap=True)
-    page = skill_report.publish(config, world, found, wanted.out, _command())
-    console.print(f"report: {page}", soft_wrap=True)
-    alike = all(variant.equal and variant.complete for variant in found)
-    return exit_codes.OK if alike else exit_codes.FAILED
-
-
-def _skill_scale(wanted: Wanted, console: Console) -> int:
-    from stolon.experiments import report, skill_scale
-
-    most = {"quick": 100, "half": 1_000, "full": 10_000}.get(wanted.scale)
-    if most is None:
-        raise SettingError(f"scale: expected quick, half or full, found {wanted.scale!r}")
-    geometry = skill_scale.Geometry.measured(skill_scale.DIMENSIONS, wanted.seed)
-    rows = []
-    for count in (10, 100, 1_000, 10_000):
-        if count <= (wanted.tasks or most):
-            for kind in skill_scale.KINDS:
-                console.print(f"{count} tasks, {kind}")
-                rows.append(skill_scale.grow(count, geometry, kind, seed=wanted.seed))
-    section = skill_scale.section(rows)
-    for row in section.tables[0].rows:
-        console.print(", ".join(f"{a}: {b}" for a, b in zip(section.tables[0].columns, row, strict=True)))
-    page, _ = report.publish(wanted.out, "SKILL: how task mappers grow", [section])
-    console.print(f"report: {page}", soft_wrap=True)
-    return exit_codes.OK
 
 
 def _lasem(wanted: Wanted, console: Console) -> int:
     from stolon.experiments.lasem import methods, plans, report
     from stolon.experiments.results import Results
 
-    command = _command()
+    command = command_line()
     asked = methods.Wanted(
         table=wanted.table,  # type: ignore[arg-type]  # it is one
         scale=wanted.scale,
@@ -200,7 +92,7 @@ def _lasem(wanted: Wanted, console: Console) -> int:
 def _impress(wanted: Wanted, console: Console) -> int:
     from stolon.experiments.impress import plans, report, running
 
-    command = _command()
+    command = command_line()
     asked = plans.Wanted(
         figure=wanted.table,  # type: ignore[arg-type]  # it is one
         scale=wanted.scale,
@@ -235,7 +127,7 @@ def _impress(wanted: Wanted, console: Console) -> int:
 def _growth(wanted: Wanted, console: Console) -> int:
     from stolon.experiments.growth import plans, report, running
 
-    command = _command()
+    command = command_line()
     asked = plans.Wanted(
         figure=wanted.table,  # type: ignore[arg-type]  # it is one
         scale=wanted.scale,
@@ -286,7 +178,7 @@ def _run_and_tell(
     Raises:
         TrialsFailedError: at the end, if trials failed; says which and why.
     """
-    command, failures = _command(), []
+    command, failures = command_line(), []
     try:
         for plan in plans:
             try:
@@ -304,11 +196,6 @@ def _run_and_tell(
     if failures:
         raise TrialsFailedError("\n".join(map(str, failures)))
     return exit_codes.OK
-
-
-def _command() -> str:
-    """What was typed."""
-    return shlex.join(["stolon", *sys.argv[1:]])
 
 
 def _print_section(stream: str, section: "Section", console: Console) -> None:
@@ -352,7 +239,7 @@ def _impress_table2(wanted: Wanted, console: Console) -> int:
     for table in section.tables:
         console.print(_for_terminal(table.caption, table.columns, table.rows))
     console.print(section.text, soft_wrap=True)
-    page = table2.publish(wanted.out, _command())
+    page = table2.publish(wanted.out, command_line())
     console.print(f"report: {page}", soft_wrap=True)
     return exit_codes.OK
 
@@ -364,14 +251,6 @@ def _for_terminal(caption: str, columns: Sequence[str], rows: Sequence[Sequence[
     return shown
 
 
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-BIASES: Final[Mapping[str, tuple[bool, ...]]] = MappingProxyType(
-    {"both": (False, True), "without": (False,), "with": (True,)}
-)
 LASEM_OPTIONS: Final = (
     "root", "tasks", "stream", "seeds", "workers", "transfer", "lasem", "epochs", "learning_rate",
 )  # fmt: skip
@@ -384,10 +263,10 @@ RANDOM_GROWTH: Final = (*GROWTH_OPTIONS, "draws")
 TABLES: Final[Mapping[str, tuple[Callable[[Wanted, Console], int], tuple[str, ...]]]] = MappingProxyType(
     {
         "skill-figure10": (
-            _skill_figure10,
+            reproduce_skill.figure10,
             ("agents", "tasks", "root", "seed", "in_process", "anchors", "biases"),
         ),
-        "skill-scale": (_skill_scale, ("tasks", "seed")),
+        "skill-scale": (reproduce_skill.scale, ("tasks", "seed")),
         "lasem-figure1": (_lasem, tuple(name for name in LASEM_OPTIONS if name != "lasem")),
         "lasem-figure4": (_lasem, LASEM_OPTIONS),
         "lasem-figure6": (_lasem, (*LASEM_OPTIONS, "fixed")),
