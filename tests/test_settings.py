@@ -4,7 +4,7 @@ from stolon import settings
 from stolon.errors import SettingError
 
 
-@pytest.mark.parametrize("value", [float("inf"), float("nan"), "3", None])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "3", None, True])
 def test_what_is_no_finite_number_is_refused_by_name(value):
     for check in (settings.at_least, settings.above):
         with pytest.raises(SettingError, match="speed: expected a finite number"):

@@ -42,5 +42,5 @@ def one_of(name: str, value: str, known: Sequence[str]) -> None:
 
 def _number(name: str, value: float) -> None:
     """Refuse what is not a finite number: infinities pass comparisons and break what comes after."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise SettingError(f"{name}: expected a finite number, found {value!r}")

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from stolon.errors import SettingError
 from stolon.experiments.on_ray import RayExecutor
 
-pytest.importorskip("ray", reason="the extra is not installed: pip install 'stolon[ray]'")
+ray = pytest.importorskip("ray", reason="the extra is not installed: pip install 'stolon[ray]'")
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,8 +37,27 @@ def test_calls_run_in_other_processes_and_give_and_raise_what_they_do(found):
 
 
 def test_a_worker_that_dies_is_a_broken_executor_and_others_go_on(found):
-    assert found["killed"].startswith("BrokenExecutor: a worker of Ray's was killed")
+    assert found["killed"].startswith("BrokenExecutor: Ray could not finish a call")
     assert found["after"] == 1
+
+
+def hand_on(error):
+    """What a call's future raises where Ray's raises this."""
+    executor, done, future = object.__new__(RayExecutor), Future(), Future()
+    executor._ray, executor._waiting = ray, {}
+    done.set_exception(error)
+    executor._hand_on(done, future)
+    return future.exception()
+
+
+def test_what_befalls_a_worker_is_no_fault_of_the_call():
+    for error in (
+        ray.exceptions.WorkerCrashedError(),
+        ray.exceptions.OutOfMemoryError("no memory"),
+        ray.exceptions.NodeDiedError("gone"),
+    ):
+        assert isinstance(hand_on(error), BrokenExecutor)
+    assert isinstance(hand_on(ray.exceptions.RayTaskError("f", "...", KeyError("x"))), KeyError)
 
 
 def test_masks_are_those_of_one_process_to_the_bit(found):

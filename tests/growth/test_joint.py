@@ -206,6 +206,9 @@ def test_a_given_route_must_name_nodes_that_there_are():
     ):
         with pytest.raises(TaskError, match=f"a node of layer 2 on its route, found {found}"):
             made.route("d", dict(zip(units, names, strict=False)), head)
+    beyond = {**made.routes["a"].nodes, Unit(9, 0): "9:9"}
+    with pytest.raises(TaskError, match="expected layers of the joint network, 1, 2, 3, found 10"):
+        made.route("d", beyond, head)
     assert made.state()[0] == before
 
 
@@ -216,6 +219,16 @@ def test_refusals_change_nothing():
         bound(made, "b", "x")
     with pytest.raises(TaskExistsError, match="'a' has a route"):
         bound(made, "a", "a")
+    with pytest.raises(TaskError, match="expected layers of the joint network, 1, 2, 3, found 10"):
+        made.bind("b", "a", [Unit(9, 0)], made.structure.head(3, 0, "b"))
+    for add in (
+        lambda: made.bind("b", "a", [], nn.Linear(99, 3)),
+        lambda: made.route("b", made.routes["a"].nodes, nn.Linear(99, 3)),
+    ):
+        with pytest.raises(
+            TaskError, match="expected a head of 4 features, which the last layer gives, found one of 99"
+        ):
+            add()
     with pytest.raises(TaskUnknownError):
         made.nodes_of("x")
     with pytest.raises(TaskUnknownError):
@@ -297,6 +310,24 @@ def test_whatever_is_grown_and_forgotten_the_sums_hold_and_answers_stay(steps, f
 def test_transposed_convolutions_are_not_divided():
     net = nn.Sequential(nn.ConvTranspose2d(1, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 81, 4))
     with pytest.raises(SettingError, match="parts: expected 1 with transposed convolutions"):
+        Structure(net, SHAPE, 2)
+    assert answers(joint(net), "a").shape == (5, 3)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.GLU(), nn.Linear(3, 4)),
+        nn.Sequential(
+            nn.Conv2d(1, 12, 3), nn.PixelShuffle(2), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 144, 4)
+        ),
+    ],
+    ids=["glu", "shuffle"],
+)
+def test_layers_whose_activations_have_other_channels_are_not_divided(net):
+    with pytest.raises(
+        SettingError, match=r"parts: expected 1, since layer 1 makes 3 channels of its (6|12)"
+    ):
         Structure(net, SHAPE, 2)
     assert answers(joint(net), "a").shape == (5, 3)
 

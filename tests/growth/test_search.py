@@ -101,7 +101,9 @@ def test_a_grid_visits_every_point_once():
         ({"binds": "random"}, "binds"),
         ({"order": "shuffled"}, "order"),
         ({"step": 0.3}, "goes into 1"),
-        ({"step": 0}, "goes into 1"),
+        ({"step": 0}, "step: expected 0.001 to 1"),
+        ({"step": 1e-9}, "step: expected 0.001 to 1"),
+        ({"step": True}, "step"),
         ({"step": 2}, "step"),
     ],
 )

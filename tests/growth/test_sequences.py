@@ -8,11 +8,18 @@ from tests.growth.making import conv
 from tests.growth.searching import CONFIG, NAMES, NET, TASKS
 from tests.learner_contract import toy_task
 
-from stolon.errors import DataError, SettingError, StoreFullError, TaskExistsError, TaskUnknownError
+from stolon.errors import (
+    DataError,
+    SettingError,
+    StoreFullError,
+    TaskError,
+    TaskExistsError,
+    TaskUnknownError,
+)
 from stolon.growth import sequence_run
 from stolon.growth.bind_and_grow import BindAndGrow
 from stolon.growth.cache import GrowthCache
-from stolon.growth.sequence_run import learn_sequence, run_sequence, train_alone
+from stolon.growth.sequence_run import check_tasks, learn_sequence, run_sequence, train_alone
 from stolon.growth.sequences import GrowSequence, Outcome, Step
 from stolon.tasks import Split, Task
 
@@ -173,6 +180,25 @@ def test_tasks_that_are_not_there_or_have_no_validation_data_are_refused():
     )
     with pytest.raises(DataError, match="validation data"):
         run_sequence(GrowSequence.shared(["bare"], 0), [bare], net=NET, config=CONFIG)
+    with pytest.raises(DataError, match="validation data"):
+        check_tasks([one, bare], net=NET, config=CONFIG)
+
+
+def test_tasks_that_no_sequence_fits_are_refused_together():
+    check_tasks(TASKS, net=NET, config=CONFIG)
+    two = toy_task("two", classes=2)
+    check_tasks([TASKS[0], two], net=NET, config=CONFIG)
+    shared = dataclasses.replace(CONFIG, head="shared")
+    with pytest.raises(
+        TaskError, match=r"task 'two': expected 3 classes, as task 'one' has, found 2; use head='own'"
+    ):
+        check_tasks([TASKS[0], two], net=NET, config=shared)
+    with pytest.raises(
+        DataError, match=r"task 'small': expected inputs \(1, 8, 8\), as task 'one' has, found"
+    ):
+        check_tasks([TASKS[0], toy_task("small", shape=(1, 4, 4))], net=NET, config=CONFIG)
+    with pytest.raises(SettingError, match="parts"):
+        check_tasks(TASKS, net=NET, config=dataclasses.replace(CONFIG, parts=9))
 
 
 # With a cache

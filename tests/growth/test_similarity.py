@@ -185,6 +185,8 @@ def test_refusals_say_what_was_expected():
     a = activations(8, 5, 0)
     with pytest.raises(UnknownNameError, match=r"unknown similarity 'euclid'; known are: rsa, .*cka"):
         compare(a, a, "euclid")
+    with pytest.raises(UnknownNameError, match="unknown similarity"):
+        compare(a, a, ["rsa"])
     with pytest.raises(DataError, match=r"at least 4 inputs .* found 3"):
         compare(a[:3], a[:3])
     with pytest.raises(DataError, match="found none"):

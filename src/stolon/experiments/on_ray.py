@@ -83,11 +83,12 @@ class RayExecutor(Executor):
         error = done.exception()
         if error is None:
             future.set_result(done.result())
-        elif isinstance(error, self._ray.exceptions.WorkerCrashedError):
-            future.set_exception(BrokenExecutor(f"a worker of Ray's was killed: {error}"))
-        else:
-            # the call's own, not Ray's around it
-            future.set_exception(getattr(error, "cause", None) or error)
+        elif isinstance(error, self._ray.exceptions.RayTaskError):
+            future.set_exception(
+                getattr(error, "cause", None) or error
+            )  # the call's own, not Ray's around it
+        else:  # a worker or its machine died, or was out of memory: no fault of the call's
+            future.set_exception(BrokenExecutor(f"Ray could not finish a call: {error}"))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as the base
         """Leave the cluster, or end it if it was started here; with ``cancel_futures`` what runs is killed."""

@@ -211,7 +211,7 @@ class JointNetwork:
 
         Raises:
             TaskExistsError: there is a route for it.
-            TaskError: the shared head has other classes.
+            TaskError: the head takes other features, or the shared head has other classes.
         """
         self._check_new(task, head)
         nodes = {unit: self._new(unit, tensors, task) for unit, tensors in units}
@@ -233,10 +233,12 @@ class JointNetwork:
         Raises:
             TaskExistsError: there is a route for it.
             TaskUnknownError: no such task to bind to.
-            TaskError: the shared head has other classes.
+            TaskError: a unit is not the structure's, the head takes other features, or the shared head has other
+                classes.
         """
         route, origin = self._route(to), self._route(source or to)
         self._check_new(task, head)
+        self._check_known(task, grown)
         nodes = dict(route.nodes)
         for unit in self.structure.units:
             if unit in grown:
@@ -253,7 +255,8 @@ class JointNetwork:
         Raises:
             TaskExistsError: there is a route for it.
             TaskUnknownError: no such task to be bound to.
-            TaskError: a node is missing or another unit's, or the shared head has other classes.
+            TaskError: a node is missing or another unit's, a unit is not the structure's, the head takes other
+                features, or the shared head has other classes.
         """
         self._check_new(task, head)
         self._check_route(task, nodes)
@@ -336,9 +339,24 @@ class JointNetwork:
     def _check_new(self, task: str, head: nn.Linear) -> None:
         if task in self._routes:
             raise TaskExistsError(f"task {task!r} has a route in the joint network; forget it first")
+        if head.in_features != self.structure.width:
+            raise TaskError(
+                f"task {task!r}: expected a head of {self.structure.width} features, which the last layer gives, found "
+                f"one of {head.in_features}"
+            )
         self.check_head(task, head.out_features)
 
+    def _check_known(self, task: str, units: Iterable[Unit]) -> None:
+        unknown = sorted(set(units) - set(self.structure.units))
+        if unknown:
+            labels = ", ".join(self.structure.label(unit) for unit in unknown)
+            raise TaskError(
+                f"task {task!r}: expected layers of the joint network, "
+                f"{', '.join(map(self.structure.label, self.structure.units))}, found {labels}"
+            )
+
     def _check_route(self, task: str, nodes: Mapping[Unit, str]) -> None:
+        self._check_known(task, nodes)
         for unit in self.structure.units:
             name = nodes.get(unit)
             node = self._nodes.get(name or "")

@@ -13,6 +13,8 @@ from stolon.settings import one_of, within
 DELTAS: Final = ("shared", "each")
 BINDS: Final = ("conflict", "searched")
 ORDERS: Final = ("fixed", "searched")
+FINEST: Final = 0.001
+"""The least step between deltas."""
 KEY: Final = None
 """A dimension of real numbers in [0, 1], in place of its choices."""
 
@@ -27,7 +29,7 @@ class SearchSpace:
 
     Attributes:
         deltas: ``"shared"``: one for all tasks; ``"each"``: one for each task.
-        step: between the deltas that are tried, 0 to 1; the last is 1.
+        step: between the deltas that are tried, 0.001 to 1; the last is 1.
         binds: ``"conflict"``: bindings are left to the learner; ``"searched"``: any earlier task, for each.
         order: ``"fixed"``: as the stream has it; ``"searched"``: any. Then there is a key for each task, and tasks are
             learned in the order of their keys (random keys: Bean, ORSA Journal on Computing 1994), as crossover of
@@ -46,8 +48,8 @@ class SearchSpace:
         one_of("deltas", self.deltas, DELTAS)
         one_of("binds", self.binds, BINDS)
         one_of("order", self.order, ORDERS)
-        within("step", self.step, 0, 1)
-        if self.step <= 0 or 1 % Decimal(str(self.step)):
+        within("step", self.step, FINEST, 1)
+        if 1 % Decimal(str(self.step)):
             raise SettingError(
                 f"step: expected one that goes into 1 without remainder, as 0.05, found {self.step}"
             )

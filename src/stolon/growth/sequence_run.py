@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stolon import nets
-from stolon.errors import DataError, TaskUnknownError
+from stolon.errors import DataError, TaskError, TaskUnknownError
 from stolon.growth.bind_and_grow import BindAndGrow
 from stolon.growth.cache import GrowthCache
 from stolon.growth.config import BindAndGrowConfig
@@ -209,6 +209,35 @@ class _Lab:
 
     def _structure(self, task: Task) -> Structure:
         return Structure(nets.own(self.net), task.shape, self.config.parts)
+
+
+def check_tasks(tasks: Sequence[Task], *, net: str | nn.Module, config: BindAndGrowConfig) -> None:
+    """Refuse what no sequence of these tasks could be learned with, before anything is done.
+
+    Args:
+        tasks: at least one.
+        net: as of :func:`run_sequence`.
+        config: how the learner trains and decides.
+
+    Raises:
+        DataError: a task has no validation data, or other inputs than the first.
+        TaskError: tasks that share a head have different numbers of classes.
+        SettingError: the net cannot be made of stages, or not into so many parts; or it takes no such inputs.
+    """
+    first = tasks[0]
+    for task in tasks:
+        require_validation(task)
+        if task.shape != first.shape:
+            raise DataError(
+                f"task {task.name!r}: expected inputs {first.shape}, as task {first.name!r} has, found {task.shape}; "
+                "all tasks share layers: make the stream with one size"
+            )
+        if config.head == "shared" and len(task.classes) != len(first.classes):
+            raise TaskError(
+                f"task {task.name!r}: expected {len(first.classes)} classes, as task {first.name!r} has, found "
+                f"{len(task.classes)}; use head='own'"
+            )
+    Structure(nets.own(net), first.shape, config.parts)
 
 
 def require_validation(task: Task) -> None:

@@ -92,7 +92,7 @@ def find(measure: str) -> Measure:
     Raises:
         UnknownNameError: no such measure.
     """
-    if measure not in MEASURES:
+    if not isinstance(measure, str) or measure not in MEASURES:
         raise UnknownNameError("similarity", measure, tuple(MEASURES))
     return MEASURES[measure]
 

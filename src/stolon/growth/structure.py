@@ -44,6 +44,7 @@ class Structure:
         staged: the stages; their own parameters want no gradients and mean nothing.
         parts: as given.
         units: all of them, in order.
+        width: features that the last stage gives.
 
     Raises:
         SettingError: the net cannot be split, or not into so many parts; or it takes no such inputs.
@@ -54,9 +55,9 @@ class Structure:
         self.staged = self.fresh(0, "structure").requires_grad_(requires_grad=False)
         self.parts = parts
         self.units = tuple(Unit(stage, part) for stage in range(len(self.staged)) for part in range(parts))
-        feature_count(self.staged, input_shape)  # refuses inputs that do not fit
+        self.width = feature_count(self.staged, input_shape)  # refuses inputs that do not fit
         if parts > 1:
-            _check_parts(self.staged, parts)
+            _check_parts(self.staged, input_shape, parts)
 
     @property
     def convolves(self) -> bool:
@@ -179,7 +180,17 @@ def canonical(tensor: Tensor) -> Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
-def _check_parts(staged: Staged, parts: int) -> None:
+@torch.no_grad()
+def _check_parts(staged: Staged, input_shape: tuple[int, ...], parts: int) -> None:
+    """Refuse to divide what has too few output channels, or other channels of parameters than of activations."""
+    channels: list[int] = []
+
+    def body(_: int, stage: Stage, x: Tensor) -> tuple[Tensor, Tensor]:
+        y: Tensor = stage.body(x)
+        channels.append(y.shape[1])
+        return y, y
+
+    walk(staged.eval(), torch.zeros(1, *input_shape), 1, body)
     for i, stage in enumerate(staged):
         if any(isinstance(module, nn.modules.conv._ConvTransposeNd) for module in stage.modules()):
             raise SettingError(
@@ -188,4 +199,9 @@ def _check_parts(staged: Staged, parts: int) -> None:
         if stage.width < parts:
             raise SettingError(
                 f"parts: expected at most the {stage.width} output channels of layer {i + 1}, found {parts}"
+            )
+        if stage.width != channels[i]:
+            raise SettingError(
+                f"parts: expected 1, since layer {i + 1} makes {channels[i]} channels of its {stage.width} (a gated "
+                "activation, for one): groups of them are no groups of its parameters; grow it whole"
             )

@@ -198,13 +198,49 @@ def test_what_is_no_fault_of_a_trial_stops_the_search_and_leaves_it_open(
             "validation data",
         ),
         (dataclasses.replace(PLAN, net="growth-conv"), SettingError, "growth-conv"),
+        (dataclasses.replace(PLAN, settings={**SETTINGS, "parts": 9}), SettingError, "parts"),
     ],
 )
 def test_what_no_trial_could_do_is_refused_before_any(tmp_path, plan, error, match):
     with pytest.raises(error, match=match):
         list(run(plan, tmp_path, workers=0))
-    if (tmp_path / JOURNAL).exists():
-        assert all(trial.is_open for trial in trials(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_executor_nothing_is_begun(tmp_path):
+    def refuse(workers):
+        raise SettingError("ray: it is not installed")
+
+    with pytest.raises(SettingError, match="not installed"):
+        list(run(PLAN, tmp_path, workers=1, make_executor=refuse))
+    assert not (tmp_path / JOURNAL).exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoreFullError("full")])
+def test_the_report_of_what_broke_off_is_no_longer_live(tmp_path, monkeypatch, error):
+    work, asked = searching.do_trial, []
+
+    def fail_at_the_third(bench, sequence):
+        asked.append(sequence)
+        if len(asked) == 3:
+            raise error
+        return work(bench, sequence)
+
+    monkeypatch.setattr(searching, "do_trial", fail_at_the_third)
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        list(run(PLAN, tmp_path, trials=6, workers=0))
+    page = (tmp_path / "report.html").read_text()
+    assert 'http-equiv="refresh"' not in page
+    assert len([trial for trial in trials(tmp_path) if not trial.is_open]) == 2
+
+
+def test_workers_are_told_where_things_lie_whatever_folder_they_are_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    monkeypatch.setattr(searching, "do_alone", lambda bench, index: told.append(bench))
+    plan = dataclasses.replace(PLAN, stream=dataclasses.replace(STREAM, root="data"))
+    next(run(plan, "here", workers=0))
+    assert (told[0].cache, told[0].plan.stream.root) == (tmp_path / "here" / "cache", str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize("changed", [{"trials": 0}, {"workers": -1}, {"most_bytes": -1}])

@@ -11,8 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -25,9 +25,10 @@ from stolon.experiments.search.plan import SearchPlan
 from stolon.experiments.trial import stamped
 from stolon.growth.cache import MOST_BYTES, GrowthCache
 from stolon.growth.search import Search, Tried
-from stolon.growth.sequence_run import run_sequence, train_alone
+from stolon.growth.sequence_run import check_tasks, run_sequence, train_alone
 from stolon.growth.sequences import GrowSequence, Outcome
 from stolon.settings import whole
+from stolon.streams.options import DEFAULT_ROOT
 from stolon.tasks import Task
 
 JOURNAL: Final = "journal.log"
@@ -94,16 +95,19 @@ def run(
             PyTorch's at once.
 
     Raises:
-        SettingError: a number is out of its range.
+        SettingError: a number is out of its range, or the net takes no such inputs.
         RecipeChangedError: the folder holds another search, or this one with other settings; it is as it was.
         StoreLockedError: another process runs in this folder.
         StoreError: the folder cannot be read or written.
-        DataError: the data are not there, or not what they should be.
+        DataError: the data are not there, not what they should be, or without validation data; or inputs differ.
+        TaskError: tasks that share a head have different numbers of classes.
         TrialsFailedError: at the end, if trials failed; or at once, if a worker was killed.
     """
     whole("trials", trials, 1)
     whole("workers", workers, 0)
-    place = Path(folder)
+    place = Path(folder).absolute()  # workers may be in folders of their own
+    root = Path(plan.stream.root or DEFAULT_ROOT).absolute()
+    plan = replace(plan, stream=replace(plan.stream, root=str(root)))
     bench = Bench(plan, place / CACHE, most_bytes)
     GrowthCache(bench.cache, most_bytes)  # refuses what cannot be
     return _Run(bench, place, trials, workers, command, make_executor or executor).events()
@@ -177,14 +181,15 @@ class _Run:
             raise SettingError(
                 f"tasks: expected at least 2, found {len(tasks)}; a single one has nothing to bind to"
             )
+        check_tasks(tasks, net=plan.net, config=plan.config())
         about = {"command": self.command, "root": plan.stream.root, "most_bytes": self.bench.most_bytes}
         begun = stamped(Record("experiment", "search", data=about), plan.threads)
         lock = durable.lock(self.place)
         try:
-            names = [task.name for task in tasks]
-            search = Search(self.place / JOURNAL, plan.search, names, plan.recipe(tasks), asdict(begun))
-            pool = self.make_executor(self.workers)
+            pool = self.make_executor(self.workers)  # first: where there can be none, nothing is written
             try:
+                names = [task.name for task in tasks]
+                search = Search(self.place / JOURNAL, plan.search, names, plan.recipe(tasks), asdict(begun))
                 yield from self._search(search, tasks, pool)
             finally:
                 stop(pool)
@@ -202,8 +207,9 @@ class _Run:
             for count, trial in enumerate(self._do_trials(search, pool), done + 1):
                 artist.draw()
                 yield Happened(count, of, trial=trial)
-        except GeneratorExit:  # stopped: what there is, and no longer live
-            artist.finish()
+        except BaseException:  # stopped, or broken off: what there is, and no longer live
+            with suppress(StoreError):  # a full disk, for one: the first error is the one to tell
+                artist.finish()
             raise
         artist.finish()
         failed = [trial for trial in search.trials if trial.error]
