@@ -296,6 +296,14 @@ def test_a_state_of_another_network_is_refused(run):
         with pytest.raises(StoreDamagedError, match="this network"):
             learner.load(damaged)
         assert_same(learner.state(), states[4])
+    for name in (name for name in states[9] if name.startswith("optimizer.")):
+        with pytest.raises(StoreDamagedError, match="of the optimiser"):
+            learner.load({key: value for key, value in states[9].items() if key != name})
+        assert_same(learner.state(), states[4])
+    spoiled = {**states[9], "scores.0.0": torch.full_like(states[9]["scores.0.0"], torch.nan)}
+    with pytest.raises(StoreDamagedError, match="finite"):
+        learner.load(spoiled)
+    assert_same(learner.state(), states[4])
 
 
 # What is refused
@@ -349,6 +357,14 @@ def test_a_loss_that_is_not_finite_changes_nothing():
     with pytest.raises(TaskError, match="finite"):
         learner.observe(torch.full((4, *SHAPE), 3e38), torch.zeros(4, dtype=torch.int64))
     assert_same(learner.state(), before)
+
+
+def test_a_step_beyond_all_numbers_is_told_at_once():
+    learner = make(training=MaskTraining(optimizer="sgd", learning_rate=1e38))
+    with pytest.raises(TaskError, match=r"scores that are no numbers; load what was saved last"):
+        learner.observe(100 * torch.rand(8, *SHAPE), torch.arange(8) % 3)
+    with pytest.raises(DataError, match="finite"):
+        make().predict(torch.full((1, *SHAPE), torch.nan))
 
 
 def test_one_sample_has_no_variance():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tests.learner_contract import toy_task
+from tests.learner_contract import SHAPE, toy_task
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -98,6 +98,13 @@ def test_tasks_of_unequal_size_are_refused():
     part = Task("b", small.classes, Split.of(x, y), small.val, small.test)
     with pytest.raises(DataError, match=r"\[30, 48\]"):
         PopupFit(frozen(), [Job(toy_task("a", 1), 0), Job(part, 0)], RULE, MaskTraining())
+
+
+def test_scores_of_other_layers_are_refused():
+    frozen = FrozenNet("mlp-8", SHAPE, 3)
+    start = tuple(torch.zeros(shape) for shape in FrozenNet("mlp-9", SHAPE, 3).shapes)
+    with pytest.raises(DataError, match=r"scores of the network's layers .*8, 64.* found ones of .*9, 64"):
+        PopupFit(frozen, [Job(toy_task("a"), 0, start)], MaskRule(), MaskTraining())
 
 
 def test_too_many_classes_are_refused():

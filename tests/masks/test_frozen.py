@@ -108,3 +108,54 @@ def test_bad_inputs_are_refused():
         FrozenNet(nn.Flatten(), (4,), 2)
     with pytest.raises(DataError, match="expected inputs"):
         FrozenNet("mlp-8", (4,), 2).check(torch.zeros(1, 5))
+    with pytest.raises(DataError, match="finite"):
+        FrozenNet("mlp-8", (4,), 2).check(torch.full((1, 4), torch.inf))
+
+
+class Tied(nn.Module):
+    """Two layers of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.other.weight = self.one.weight
+
+    def forward(self, x):
+        return self.other(self.one(x).relu())
+
+
+def test_weights_that_are_not_a_layers_own_are_refused():
+    with pytest.raises(SettingError, match=r"0.one.weight and 0.other.weight to be one tensor"):
+        FrozenNet(Tied(), (4,), 2)
+    for computed in (nn.utils.parametrizations.weight_norm, nn.utils.spectral_norm):
+        with pytest.raises(SettingError, match="parametrised"):
+            FrozenNet(nn.Sequential(computed(nn.Linear(4, 4)), nn.ReLU()), (4,), 2)
+
+
+def test_transposed_convolutions_are_masked_and_all_normalisation_is_bare():
+    net = nn.Sequential(
+        nn.ConvTranspose2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(200, 8), nn.RMSNorm(8)
+    )
+    frozen = FrozenNet(net, (1, 8, 8), 3)
+    assert frozen.names == ("0.0.weight", "0.3.weight", "1.weight")
+    assert not frozen._others
+    weights = [layer.clone().requires_grad_() for layer in frozen.weights]
+    frozen(torch.rand(2, 1, 8, 8), weights, {}, training=True).square().sum().backward()
+    assert all(layer.grad.abs().sum() > 0 for layer in weights)
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "outputs", "layers", "weights"),
+    [
+        ("fc-1024", (1, 28, 28), 10, 3, 784 * 1024 + 1024 * 1024 + 1024 * 10),
+        ("gem-resnet18", (3, 32, 32), 5, 21, 1_090_940),
+        ("resnet50", (3, 64, 64), 10, 54, 23_454_912 + 2048 * 10),
+    ],
+)
+def test_the_papers_networks_are_masked_whole(net, shape, outputs, layers, weights):
+    frozen = FrozenNet(net, shape, outputs)
+    assert (len(frozen.names), sum(frozen.entries)) == (layers, weights)
+    assert not frozen._others
+    scores = frozen(torch.rand(2, *shape), frozen.weights, frozen.begin_statistics(), training=True)
+    assert scores.shape == (2, outputs)
+    assert bool(scores.isfinite().all())

@@ -167,6 +167,9 @@ def test_a_store_is_saved_and_loaded():
     for damaged in ({}, HopfieldStore(8).state(), {**state, "more": torch.zeros(1)}):
         with pytest.raises(StoreDamagedError, match="16 units"):
             again.load(damaged)
+    for damaged in ({**state, "total": state["total"] * torch.nan}, {**state, "count": torch.tensor(-1)}):
+        with pytest.raises(StoreDamagedError, match="finite"):
+            again.load(damaged)
     assert again.count == 4
 
 
@@ -309,6 +312,16 @@ def test_labels_beyond_the_outputs_and_losses_that_are_not_finite_are_refused():
     for first in (-1, 1):
         with pytest.raises(DataError, match="outputs 0 to 2"):
             train_gains(net, task.train, FAST, first_output=first)
+    negative = Split.of(torch.rand(4, 64), torch.tensor([0, 1, -2, 1]))
+    with pytest.raises(DataError, match="outputs 0 to 2, found -1 to 2"):
+        train_gains(net, negative, FAST, first_output=1)
+    with pytest.raises(DataError, match="training data"):
+        train_gains(net, Split.of(torch.zeros(0, 64), torch.zeros(0, dtype=torch.int64)), FAST)
+    for start in ([], [torch.zeros(16)], [torch.zeros(16), torch.zeros(8)]):
+        with pytest.raises(DataError, match=r"start: expected one vector \[16\] for each of 2 hidden layers"):
+            train_gains(net, task.train, FAST, start=start)
+    with pytest.raises(DataError, match=r"gains: expected one vector \[16\]"):
+        net(torch.rand(4, 64), [torch.ones(16)])
     huge = Split.of(torch.full((8, 64), 3e38) * (torch.rand(8, 64) - 0.5).sign(), torch.arange(8) % 3)
     with pytest.raises(TaskError, match="finite"):
         train_gains(net, huge, FAST)

@@ -2,16 +2,19 @@
 
 import pytest
 import torch
-from tests.learner_contract import LearnerContract, assert_same_state, toy_task
+from tests.learner_contract import SHAPE, LearnerContract, assert_same_state, toy_task
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from stolon import learners
-from stolon.errors import RecipeChangedError, SettingError, TaskError, TaskUnknownError
+from stolon.errors import DataError, RecipeChangedError, SettingError, TaskError, TaskUnknownError
+from stolon.masks.basis import layered, random_mask
 from stolon.masks.coefficients import CoefficientFit, mixed_weights
 from stolon.masks.fitting import MaskTraining
+from stolon.masks.frozen import FrozenNet
 from stolon.masks.impressions import Impressions
 from stolon.masks.inference import Candidates, TaskSearch
+from stolon.masks.popup import MaskRule
 from stolon.tasks import Split, Task, to_float
 
 FAST = {
@@ -298,6 +301,82 @@ def test_coefficients_follow_a_drift_and_nothing_else_changes():
     recipe = learner.recipe("3")
     assert (recipe["data"], recipe["followed"]) == (now.digest(), 1)
     assert "followed" not in learner.recipe("2")
+
+
+def test_what_happens_to_a_task_ends_its_following(tmp_path):
+    stream = tasks(4)
+    learner = learned(make(), *stream)
+    now = drifted(stream[3], 3)
+    learner.save(tmp_path / "saved")
+
+    def forget():
+        learner.forget("3")
+
+    def load():
+        learner.load(tmp_path / "saved")
+
+    def follow():
+        list(learner.follow("3", drifted(stream[3], 2)))
+
+    for happens in (load, follow, forget):
+        steps = learner.follow("3", now)
+        next(steps)
+        happens()
+        after = make().restore(learner.record())
+        with pytest.raises(TaskError, match="'3' was forgotten, loaded or changed"):
+            list(steps)
+        assert_same_state(learner, after)
+    nothing = Split.of(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+    learned(learner, stream[3])
+    with pytest.raises(DataError, match="expected training data"):
+        next(learner.follow("3", Task("3", stream[3].classes, nothing, nothing, nothing)))
+
+
+def test_what_is_loaded_in_the_middle_of_a_task_outlives_the_others(tmp_path):
+    whole = learned(make(impressions=1, outputs=None), *tasks(2))
+    learner = learned(make(impressions=1, outputs=None), *tasks(1))
+    next(learner.learn(toy_task("1", 1)))
+    learner.save(tmp_path / "saved")
+    again = make(impressions=1, outputs=None).load(tmp_path / "saved")
+    again.forget("0")
+    x = torch.rand(3, 1, 8, 8)
+    again.logits(x, "1")
+    list(again.learn(toy_task("1", 1)))
+    assert torch.equal(again.logits(x, "1"), whole.logits(x, "1"))
+
+
+def test_coefficients_that_half_precision_cannot_hold_are_no_knowledge():
+    settings = {
+        "alpha_optimizer": "sgd",
+        "alpha_learning_rate": 3e7,
+        "alpha_epochs": 1,
+        "alpha_batch_size": 1000,
+    }
+    learner = learned(make(impressions=1, **settings), *tasks(1))
+    with pytest.raises(TaskError, match=r"half precision cannot hold \(at most 65,504\)"):
+        list(learner.learn(toy_task("1", 1)))
+    assert learner.tasks == ("0",)
+    x = torch.rand(3, 1, 8, 8)
+    assert learner.infer(x) == ("0", "0", "0")
+
+
+def test_nothing_trains_the_coefficients_of_a_last_layer_with_a_mask_of_its_own():
+    learner = learned(make(impressions=1, hybrid=True, alpha_weight_decay=0.5, penalty=1.0), *tasks(2))
+    assert learner.coefficients("1")[-1].tolist() == [1.0]
+    assert learner.coefficients("1")[0].tolist() != [1.0]
+
+
+def test_masks_of_another_network_are_refused():
+    frozen, other = FrozenNet("mlp-16", SHAPE, 3), FrozenNet("mlp-12", SHAPE, 3)
+    rule = MaskRule(density=0.5)
+    masks = layered([random_mask(other, rule, 0, i) for i in range(2)], other, "fast")
+    with pytest.raises(DataError, match=r"masks of the network's layers .*16, 64.* found ones of .*12, 64"):
+        CoefficientFit(frozen, masks, [1, 1], toy_task("0"), seed=0, training=MaskTraining())
+    masks = layered([random_mask(frozen, rule, 0, i) for i in range(2)], frozen, "fast")
+    with pytest.raises(DataError, match=r"coefficients \[2, 2\] to begin with, found \[2, 3\]"):
+        CoefficientFit(
+            frozen, masks, [1, 1], toy_task("0"), seed=0, training=MaskTraining(), start=torch.ones(2, 3)
+        )
 
 
 def test_a_last_layers_own_mask_stays_while_coefficients_follow_a_drift():

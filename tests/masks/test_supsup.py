@@ -6,7 +6,7 @@ from tests.learner_contract import LearnerContract, assert_same_state, toy_task
 from torch import nn
 
 from stolon import learners
-from stolon.errors import DataError, RecipeChangedError, SettingError, StoreDamagedError
+from stolon.errors import DataError, RecipeChangedError, SettingError, StoreDamagedError, TaskError
 from stolon.masks.inference import SEARCHES, TaskSearch
 from stolon.masks.supsup import SupSup, SupSupConfig
 from stolon.tasks import Split, Task
@@ -123,6 +123,61 @@ def test_the_slopes_of_samples_are_those_of_batches_of_one(net, objective):
             shares = outputs(even).softmax(1)[:, 3:]
             naive[:, task] = (shares * (up - down)[:, 3:]).sum(1) / 2e-5
     torch.testing.assert_close(found.double(), naive, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("per", ["sample", "batch"])
+def test_a_binary_search_halves_the_tasks_by_their_slopes(per):
+    """Against itself in a line a step, on tasks of which it finds others than one look does."""
+    learner = learned(make(normed(), epochs=1, outputs=9), *(toy_task(str(i), i) for i in range(7)))
+    search = TaskSearch(learner._candidates(), 3)
+    x = torch.rand(24, 1, 8, 8)
+
+    def halved(x):
+        tasks = list(range(7))
+        while len(tasks) > 1:
+            slopes = search.batch_gradient(x, tasks, own=per == "batch").tolist()
+            kept = sorted(range(len(tasks)), key=slopes.__getitem__)[: -(-len(tasks) // 2)]
+            tasks = sorted(tasks[i] for i in kept)
+        return tasks[0]
+
+    if per == "batch":
+        expected = [halved(x)] * len(x)
+    else:
+        expected = [halved(each[None]) for each in x]
+        assert expected != search.find(x, "one-shot", per).tolist()
+    assert search.find(x, "binary", per).tolist() == expected
+
+
+def test_one_input_is_a_batch_too():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU())
+    learner = learned(make(net), *(toy_task(str(i), i) for i in range(2)))
+    x = torch.rand(1, 1, 8, 8)
+    for search in SEARCHES:
+        assert set(learner.infer(x, per="batch", search=search)) <= {"0", "1"}
+    with pytest.raises(DataError, match="finite"):
+        learner.infer(x * torch.nan)
+    with pytest.raises(DataError, match="finite"):
+        learner.predict(x * torch.nan, "0")
+
+
+@pytest.mark.parametrize("settings", [{"outputs": None}, {"transfer": True}])
+def test_what_is_loaded_in_the_middle_of_a_task_outlives_the_others(tmp_path, settings):
+    whole = learned(make(**settings), toy_task("a", 1), toy_task("b", 2))
+    learner = learned(make(**settings), toy_task("a", 1))
+    next(learner.learn(toy_task("b", 2)))
+    learner.save(tmp_path / "saved")
+    again = make(**settings).load(tmp_path / "saved")
+    again.forget("a")
+    list(again.learn(toy_task("b", 2)))
+    x = torch.rand(3, 1, 8, 8)
+    assert torch.equal(again.logits(x, "b"), whole.logits(x, "b"))
+
+
+def test_values_that_half_precision_cannot_hold_are_no_knowledge():
+    learner = make(values="real", optimizer="sgd", learning_rate=1e9, epochs=1, batch_size=1000)
+    with pytest.raises(TaskError, match="half precision can hold, at most 65,504"):
+        list(learner.learn(toy_task("a", 1)))
+    assert learner.tasks == ()
 
 
 def entropy(scores):

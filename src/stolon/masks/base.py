@@ -131,6 +131,7 @@ class MaskLearner(Learner):
     def logits(self, x: Tensor, task: str) -> Tensor:
         """Scores [B, C] under the task's mask."""
         self._check_input(x, task)
+        self.frozen.check(x)
         if self._ready is None or self._ready[0] != task:
             self._ready = task, self._task_weights(task)
         classes = len(self.classes(task))
@@ -160,7 +161,7 @@ class MaskLearner(Learner):
 
         Raises:
             SettingError: no task has been learned, or the objective needs outputs that there are none of.
-            DataError: inputs of another shape.
+            DataError: inputs of another shape, or no numbers.
         """
         self.frozen.check(x)
         config, names = self.config, self.tasks

@@ -164,7 +164,8 @@ class Borderless:
 
         Raises:
             DataError: inputs or labels that the network does not take; nothing changed.
-            TaskError: the loss is not finite; nothing changed.
+            TaskError: the loss is not finite, and nothing changed; or the step that follows from it is not: then load
+                what was saved last.
         """
         x = self._checked(x, y)
         is_due = self.batches % self._look_every == 0
@@ -190,6 +191,11 @@ class Borderless:
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
+        if not all(bool(layer.isfinite().all()) for layer in scores):
+            raise TaskError(
+                f"mini-batch {self.batches}: expected a training that stays finite, found scores that are no numbers; "
+                "load what was saved last, and lower the learning rate"
+            )
         self._current, self.batches = mask, self.batches + 1
         if is_due:
             self.history.append(decision)
@@ -269,10 +275,7 @@ class Borderless:
                 f"expected labels as integers from 0 to {self.classes - 1}, found {y.dtype} from {y.min().item()} to "
                 f"{y.max().item()}"
             )
-        x = to_float(x)
-        if not bool(torch.isfinite(x).all()):
-            raise DataError("expected finite inputs, found NaN or infinity; clean the data first")
-        return x
+        return to_float(x)
 
     # Saving
 
@@ -296,7 +299,7 @@ class Borderless:
         """Take back what :meth:`state` gave.
 
         Raises:
-            StoreDamagedError: it was not made with this network; nothing changed.
+            StoreDamagedError: it was not made with this network and training, or is damaged; nothing changed.
         """
         begin, shapes = self.frozen.begin_statistics(), dict(enumerate(self.frozen.shapes))
         try:
@@ -304,25 +307,44 @@ class Borderless:
             history = [Decision(batch, mask, sure, bool(new)) for (batch, mask, new), sure in pairs]
             count = sum(decision.is_new for decision in history)
             scores = [
-                [state[f"scores.{i}.{layer}"].clone().reshape(shape) for layer, shape in shapes.items()]
+                [
+                    state[f"scores.{i}.{layer}"].clone().reshape(shape).requires_grad_()
+                    for layer, shape in shapes.items()
+                ]
                 for i in range(count)
             ]
             statistics = [
                 {name: state[f"statistics.{i}.{name}"].clone() for name in begin} for i in range(count)
             ]
             batches = int(state["batches"])
-        except (KeyError, ValueError, RuntimeError) as error:  # of reshape
+            optimizer = self._saved_optimizer(scores[history[-1].mask], state) if history else None
+        except (KeyError, ValueError, RuntimeError, IndexError) as error:  # of reshape; of a look's mask
             raise StoreDamagedError(
                 f"expected the state of a learner on this network, found {error!r}"
             ) from error
+        if not all(bool(layer.isfinite().all()) for each in scores for layer in each):
+            raise StoreDamagedError("expected scores that are finite, found NaN or infinity")
         self.batches, self.history, self._scores, self._statistics = batches, history, scores, statistics
-        for layer in (layer for each in scores for layer in each):
-            layer.requires_grad_()
-        self._current, self._optimizer = -1, None
-        if history:
-            self._current = history[-1].mask
-            self._optimizer = make_optimizer(scores[self._current], self.training)
-            load_optimizer(self._optimizer, state)
+        self._current, self._optimizer = history[-1].mask if history else -1, optimizer
+
+    def _saved_optimizer(self, scores: Sequence[Tensor], state: Mapping[str, Tensor]) -> Optimizer:
+        """An optimiser of these scores, as it was saved.
+
+        Raises:
+            ValueError: what was saved is not what such an optimiser has after a step.
+        """
+        probes = [layer.detach().clone().requires_grad_() for layer in scores]
+        probe = make_optimizer(probes, self.training)
+        for layer in probes:
+            layer.grad = torch.zeros_like(layer)
+        probe.step()
+        expected = {name: value.shape for name, value in optimizer_tensors(probe).items()}
+        found = {name: value.shape for name, value in state.items() if name.startswith("optimizer.")}
+        if found != expected:
+            raise ValueError(f"of the optimiser {sorted(found)}, not {sorted(expected)}")
+        made = make_optimizer(scores, self.training)
+        load_optimizer(made, state)
+        return made
 
 
 @final

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stolon.errors import TaskError
+from stolon.errors import DataError, TaskError
 from stolon.masks.fitting import MaskTraining, accuracy, check_classes
 from stolon.masks.frozen import FrozenNet
-from stolon.masks.memory import Kept, StoredMask
+from stolon.masks.memory import LARGEST, Kept, StoredMask
 from stolon.masks.mixing import LayeredMasks
 from stolon.masks.popup import MaskRule, begin_scores, masked, scaled
 from stolon.outcomes import Epoch
@@ -41,7 +41,7 @@ class CoefficientFit:
         last: the last layer's own mask where it has one that stays as it is.
 
     Raises:
-        DataError: the network cannot answer the task.
+        DataError: the network cannot answer the task, or the masks are not of its layers.
     """
 
     def __init__(
@@ -59,12 +59,23 @@ class CoefficientFit:
         last: StoredMask | None = None,
     ) -> None:
         check_classes(frozen, task)
+        if [tuple(shape) for shape in masks.shapes] != [tuple(shape) for shape in frozen.shapes]:
+            raise DataError(
+                f"expected masks of the network's layers {[tuple(s) for s in frozen.shapes]}, found ones of "
+                f"{[tuple(s) for s in masks.shapes]}"
+            )
+        expected = (len(frozen.weights), masks.count)
+        if start is not None and tuple(start.shape) != expected:
+            raise DataError(
+                f"expected coefficients {list(expected)} to begin with, found {list(start.shape)}"
+            )
         self._frozen, self._masks, self._scales = frozen, masks, tuple(scales)
         self._task, self._seed, self._training = task, seed, training
         self._penalty, self._hybrid, self._kept_last = penalty, hybrid, last
         self._fixed = None if last is None else last.last_weight(frozen)
         begun = torch.full((len(frozen.weights), masks.count), 1 / masks.count) if start is None else start
-        self.alpha = begun.detach().float().clone().requires_grad_()
+        self._begun = begun.detach().float()
+        self.alpha = self._begun.clone().requires_grad_()
         self.scores: Tensor | None = None
         self._last = frozen.weights[-1]
         if hybrid is not None:
@@ -130,13 +141,28 @@ class CoefficientFit:
                 )
                 total += loss.detach() * len(y)
                 if self._penalty:
-                    loss = loss + self._penalty * ((self.alpha.abs().sum(1) - 1) ** 2).sum()
+                    used = self.alpha[:-1] if self._has_own_last else self.alpha
+                    loss = loss + self._penalty * ((used.abs().sum(1) - 1) ** 2).sum()
                 self._optimizer.zero_grad(set_to_none=False)
                 loss.backward()
                 self._optimizer.step()
-                if not bool(self.alpha.isfinite().all()):
-                    raise self._blown_up("coefficients that are no numbers")
+                if not bool((self.alpha.detach().abs() <= LARGEST).all()):  # nor is NaN
+                    raise self._blown_up(
+                        f"coefficients that half precision cannot hold (at most {LARGEST:,.0f})"
+                    )
+                if self._has_own_last:
+                    self._idle()
         return total.item() / len(task.train)
+
+    @property
+    def _has_own_last(self) -> bool:
+        """Whether the last layer has a mask of its own, so that its coefficients are of no use."""
+        return self.scores is not None or self._fixed is not None
+
+    @torch.no_grad()
+    def _idle(self) -> None:
+        """Put back the last layer's coefficients, which nothing trains: weight decay would shrink them."""
+        self.alpha[-1] = self._begun[-1]
 
     def _blown_up(self, found: str) -> TaskError:
         return TaskError(

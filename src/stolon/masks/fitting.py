@@ -103,7 +103,8 @@ class PopupFit:
         training: how.
 
     Raises:
-        DataError: the tasks have unequally many training samples, or more classes than the network has outputs.
+        DataError: the tasks have unequally many training samples, or more classes than the network has outputs; or
+            scores to begin with are not of its layers.
     """
 
     def __init__(
@@ -126,6 +127,13 @@ class PopupFit:
             )
             for job in jobs
         ]
+        for job, scores in zip(jobs, begun, strict=True):
+            if [layer.shape for layer in scores] != list(frozen.shapes):
+                raise DataError(
+                    f"task {job.task.name!r}: expected scores of the network's layers "
+                    f"{[tuple(shape) for shape in frozen.shapes]} to begin with, found ones of "
+                    f"{[tuple(layer.shape) for layer in scores]}"
+                )
         self.scores = [torch.stack(layer).requires_grad_() for layer in zip(*begun, strict=True)]
         self.statistics = {
             name: torch.stack([value] * len(jobs)) for name, value in frozen.begin_statistics().items()

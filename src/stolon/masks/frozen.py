@@ -17,16 +17,18 @@ from torch.func import functional_call
 from stolon import nets
 from stolon.errors import DataError, SettingError, StoreDamagedError
 from stolon.nets.registry import feature_count
+from stolon.nets.stages import CONVOLUTIONS, check_plain
 from stolon.randomness import generator, seeded
 
 Weights = Literal["signed-constant", "kaiming-normal", "given"]
 WEIGHTS: Final = ("signed-constant", "kaiming-normal", "given")
 
-_MASKED: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_MASKED: Final = (nn.Linear, *CONVOLUTIONS)
 _NORMS: Final = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
+    nn.RMSNorm,
 )
 
 
@@ -54,7 +56,8 @@ class FrozenNet:
 
     Biases of convolutions and linear layers and the affine parameters of normalisation are taken out, as in SupSup and
     ImpressLearn: what a task knows is which weights it uses. A bias-free linear layer with ``outputs`` outputs is put
-    behind the net. Batch normalisation has no running statistics of its own: each task has them.
+    behind the net. Batch normalisation has no running statistics of its own: each task has them. Whatever other
+    parameters there are (attention's projection of its inputs, for one) stay as the net draws them.
 
     Args:
         net: a name of :func:`stolon.nets.names`, or a module that gives features [B, F] (copied).
@@ -66,7 +69,7 @@ class FrozenNet:
         seed: the weights are a function of it.
 
     Raises:
-        SettingError: a value is out of its range, or the net has no layer to mask.
+        SettingError: a value is out of its range, the net has no layer to mask, or one whose weight is not its own.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class FrozenNet:
         }
         if len(found) < 2:
             raise SettingError("expected a net with convolutions or linear layers to mask, found none")
+        _check_own(found)
         self.names: tuple[str, ...] = tuple(found)
         """The masked weights, in order of the layers; the last is the output layer's."""
         self.weights: tuple[Tensor, ...] = tuple(
@@ -182,13 +186,15 @@ class FrozenNet:
         return Identity(self.fingerprint(), self.input_shape, self.outputs, tuple(map(tuple, self.shapes)))
 
     def check(self, x: Tensor) -> None:
-        """Refuse inputs of another shape.
+        """Refuse inputs of another shape, and what is no number.
 
         Raises:
             DataError: they are.
         """
         if tuple(x.shape[1:]) != self.input_shape:
             raise DataError(f"expected inputs [B, {self.input_shape}], found {list(x.shape)}")
+        if not bool(torch.isfinite(x).all()):
+            raise DataError("expected finite inputs, found NaN or infinity; clean the data first")
 
 
 def planned(net: str | nn.Module, input_shape: tuple[int, ...], outputs: int) -> tuple[tuple[int, ...], ...]:
@@ -211,14 +217,28 @@ def planned(net: str | nn.Module, input_shape: tuple[int, ...], outputs: int) ->
     return tuple(tuple(module.weight.shape) for module in whole.modules() if isinstance(module, _MASKED))
 
 
+def _check_own(layers: Mapping[str, nn.Module]) -> None:
+    """Refuse weights that are computed of others, and ones that two layers have in common."""
+    seen: dict[int, str] = {}
+    for name, module in layers.items():
+        check_plain(name.removesuffix(".weight"), module)
+        first = seen.setdefault(id(module.weight), name)
+        if first != name:
+            raise SettingError(
+                f"expected layers with weights of their own, found {first} and {name} to be one tensor; a mask chooses "
+                "for each layer by itself: untie them"
+            )
+
+
 def _strip(net: nn.Module) -> None:
     """Take out biases, and what normalisation multiplies and adds."""
     for module in net.modules():
         if isinstance(module, _MASKED):
             module.register_parameter("bias", None)
         elif isinstance(module, _NORMS):
-            module.register_parameter("weight", None)
-            module.register_parameter("bias", None)
+            for parameter in ("weight", "bias"):
+                if hasattr(module, parameter):
+                    module.register_parameter(parameter, None)
             if hasattr(module, "affine"):
                 module.affine = False
 

@@ -145,6 +145,10 @@ class HopfieldStore:
             raise StoreDamagedError(
                 f"expected a Hopfield store of {self.units} units, found tensors {shapes}"
             )
+        if not all(bool(value.isfinite().all()) for value in state.values()) or int(state["count"]) < 0:
+            raise StoreDamagedError(
+                "expected a Hopfield store of finite numbers, found NaN or infinity, or a negative count"
+            )
         self.weights, self.total = state["weights"].clone(), state["total"].clone()
         self.count = int(state["count"])
 
@@ -220,14 +224,27 @@ class GainNet:
         """Outputs [B, outputs] of inputs [B, ...] under the gains [width] of each hidden layer.
 
         Raises:
-            DataError: inputs of another size, or fewer than two.
+            DataError: inputs of another size, or fewer than two; or gains that are not its hidden layers'.
         """
+        self.check_layers("gains", gains)
         if len(x) < 2 or x[0].numel() != self.inputs:
             raise DataError(f"expected at least two inputs of {self.inputs} numbers, found {list(x.shape)}")
         x = to_float(x).flatten(1)
-        for weight, gain in zip(self.weights, gains, strict=False):
+        for weight, gain in zip(self.weights[:-1], gains, strict=True):
             x = silu(batch_norm(linear(x, weight), None, None, weight=gain, training=True))
         return linear(x, self.weights[-1])
+
+    def check_layers(self, what: str, found: Sequence[Tensor]) -> None:
+        """Refuse what is not a vector [width] for each hidden layer.
+
+        Raises:
+            DataError: it is not.
+        """
+        shapes = [list(each.shape) for each in found]
+        if shapes != [[self.width]] * self.hidden:
+            raise DataError(
+                f"{what}: expected one vector [{self.width}] for each of {self.hidden} hidden layers, found {shapes}"
+            )
 
 
 def gains_of(patterns: Sequence[Tensor]) -> list[Tensor]:
@@ -256,13 +273,17 @@ def train_gains(
         start: scores to begin with, such as the stores' means; by default zeros, as released: all units are on.
 
     Raises:
-        DataError: the classes go beyond the network's outputs.
+        DataError: there are no data, the classes go beyond the network's outputs, or scores to begin with are not of
+            its hidden layers.
         TaskError: the loss is not finite.
     """
-    last = first_output + int(split.labels.max())
-    if first_output < 0 or last >= net.outputs:
-        raise DataError(f"expected labels for outputs 0 to {net.outputs - 1}, found {first_output} to {last}")
-    begun = start or [torch.zeros(net.width) for _ in range(net.hidden)]
+    if not len(split):
+        raise DataError("expected training data, found none")
+    first, last = (first_output + int(label) for label in split.labels.aminmax())
+    if first < 0 or first_output < 0 or last >= net.outputs:
+        raise DataError(f"expected labels for outputs 0 to {net.outputs - 1}, found {first} to {last}")
+    begun = [torch.zeros(net.width) for _ in range(net.hidden)] if start is None else start
+    net.check_layers("start", begun)
     scores = [layer.clone().requires_grad_() for layer in begun]
     optimizer = make_optimizer(scores, training)
     for epoch in range(training.epochs):

@@ -350,18 +350,26 @@ class Impressions(MaskLearner):
 
         Raises:
             TaskUnknownError: no such task.
-            TaskError: the basis was made of it: it has no coefficients.
-            DataError: other inputs or classes.
+            TaskError: the basis was made of it, so that it has no coefficients; the data have other classes; or the
+                task was forgotten, loaded or changed since this began.
+            DataError: other inputs, or none.
         """
         self._require(name)
         if name not in self._kept or self._kept[name].mask >= 0:
             raise TaskError(f"task {name!r}: expected one learned as coefficients, found one of the basis")
         if data.classes != self.classes(name):
             raise TaskError(f"task {name!r}: expected its classes {self.classes(name)}, found {data.classes}")
+        if not len(data.train):
+            raise DataError(f"task {name!r}: expected training data, found none")
         kept = self._kept[name]
         fit = self._coefficient_fit(self.frozen, data, seed, kept)
         fit.statistics = {key: value.clone() for key, value in kept.statistics.items()}
-        yield from fit.run()
+        for epoch in fit.run():
+            yield epoch
+            if self._kept.get(name) is not kept:
+                raise TaskError(
+                    f"task {name!r} was forgotten, loaded or changed since it began to follow; ask for that anew"
+                )
         self._kept[name] = fit.kept()
         before = self._recipes[name]
         followed = int(before.get("followed", 0)) + 1
@@ -376,7 +384,7 @@ class Impressions(MaskLearner):
         self._ready = None
         if task == self.unfinished:
             self._fit, self._saved, self._made = None, {}, []
-        if not self._kept and self._fit is None and not self._made and not self._is_taken:
+        if not self._kept and self.unfinished in (None, task) and not self._is_taken:
             self._frozen, self._basis, self._masks = None, [], None
 
     def _state(self) -> tuple[Mapping[str, Json], Mapping[str, Mapping[str, Tensor]]]:

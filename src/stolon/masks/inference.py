@@ -146,8 +146,9 @@ class TaskSearch:
         Args:
             x: inputs [B, ...].
             tasks: positions.
-            own: whether normalisation uses the batch's own statistics.
+            own: whether normalisation uses the batch's own statistics; of one input, which has none, the tasks' mean.
         """
+        own = own and (len(x) > 1 or not self._frozen.has_statistics)
         mixed = [layer.requires_grad_() for layer in self._candidates.mixture(tasks)]
         with torch.enable_grad(), seeded(0, "masks", "search"):  # what drops out is the same at every call
             statistics = self._frozen.begin_statistics() if own else self._candidates.mean_statistics(tasks)

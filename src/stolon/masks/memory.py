@@ -6,13 +6,17 @@ asked for.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
 
+from stolon.errors import TaskError
 from stolon.masks.frozen import FrozenNet
 from stolon.masks.storage import pack, unpack
+
+LARGEST: Final = torch.finfo(torch.float16).max
+"""The largest number that half precision, in which values and coefficients are kept, can hold."""
 
 
 @final
@@ -34,8 +38,17 @@ class StoredMask:
     def of(
         masks: Sequence[Tensor], scales: Sequence[float], statistics: Mapping[str, Tensor]
     ) -> "StoredMask":
-        """Pack a mask: bool, int8 of -1, 0 and 1, or float32."""
+        """Pack a mask: bool, int8 of -1, 0 and 1, or float32.
+
+        Raises:
+            TaskError: half precision cannot hold its values: a training has blown up.
+        """
         packed = tuple(mask.half() if mask.is_floating_point() else pack(mask) for mask in masks)
+        if not all(bool(layer.isfinite().all()) for layer in packed if layer.is_floating_point()):
+            raise TaskError(
+                f"expected values of a mask that half precision can hold, at most {LARGEST:,.0f}, found others; lower "
+                "the learning rate"
+            )
         return StoredMask(packed, torch.tensor(scales), dict(statistics))
 
     def masks(self, shapes: Sequence[torch.Size]) -> list[Tensor]:

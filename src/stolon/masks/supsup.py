@@ -147,7 +147,7 @@ class SupSup(MaskLearner):
         self._ready = None
         if task == self.unfinished:
             self._fit, self._saved = None, {}
-        if not self._kept and self._fit is None:
+        if not self._kept and self.unfinished in (None, task):
             self._frozen, self._mean_scores, self._mean_of = None, (), 0  # made to a shape that is gone
 
     def _state(self) -> tuple[Mapping[str, Json], Mapping[str, Mapping[str, Tensor]]]:

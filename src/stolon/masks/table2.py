@@ -115,8 +115,8 @@ class Honest:
         entropy_kb: a mask of density 0.1 at its entropy, which :func:`stolon.masks.storage.smallest` comes within
             some hundredths of.
         alpha_kb: a task's m x layers numbers in half precision, 2 bytes each.
-        statistics_kb: a task's means and variances of batch normalisation in single precision, as learners keep them,
-            2 x 4 bytes for each channel.
+        statistics_kb: a task's means and variances of batch normalisation in single precision, 2 x 4 bytes for each
+            channel. (Learners keep 8 bytes a layer more: of how many mini-batches they are.)
         phi_kb: a task of ImpressLearn: its share of the masks at 1 bit per weight, its numbers, its statistics.
         ratio: a task of SupSup, which keeps its mask and its statistics as well, over phi_kb.
         ratio_coded: the same where masks are stored at their entropy, a task's own and the basis.

@@ -60,7 +60,7 @@ class Stage(nn.Module):
         if not layers:
             raise SettingError("body: expected a convolution or nn.Linear, found none")
         for name, module in layers:
-            _check_plain(name, module)
+            check_plain(name, module)
         self.kernels: tuple[str, ...] = tuple(f"body.{name}.weight" for name, _ in layers)
         self.others: tuple[str, ...] = tuple(
             name for name, _ in self.named_parameters() if name not in self.kernels
@@ -242,8 +242,16 @@ def _width(layer: nn.Module) -> int:
     return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
 
 
-def _check_plain(name: str, layer: nn.Module) -> None:
-    """Refuse weights that another tensor cannot simply replace."""
+def check_plain(name: str, layer: nn.Module) -> None:
+    """Refuse weights that another tensor cannot simply replace.
+
+    Args:
+        name: of the layer, for the error.
+        layer: with a weight.
+
+    Raises:
+        SettingError: they are parametrised, or not drawn yet.
+    """
     weight = dict(layer.named_parameters(recurse=False)).get("weight")
     if weight is None:
         raise SettingError(
