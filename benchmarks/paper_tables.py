@@ -30,11 +30,15 @@ def keep(about: str, kept: str, *, shares_work: bool) -> None:
     place = options.table.partition("-")[0] if shares_work else options.table
     out = Path(options.out or f"reproduce/{place}-{scale}{options.name and '-' + options.name}")
     scaled = [] if options.scale is None else ["--scale", scale]
+    command = ["reproduce", options.table, *scaled, "--out", str(out), *others]
+    typed, sys.argv = sys.argv, ["stolon", *command]  # what is kept, and told to go on by, is a command of stolon's
     try:
-        stolon(["reproduce", options.table, *scaled, "--out", str(out), *others])
+        stolon(command)
     except SystemExit as ended:
         if ended.code:
             sys.exit(ended.code)
+    finally:
+        sys.argv = typed
     made = json.loads((out / f"{options.table}.json").read_text())
     if shares_work:
         shutil.copy(out / "report.html", out / f"{options.table}.html")  # the next table has its own
