@@ -5,7 +5,8 @@
 The same as `stolon reproduce FIGURE`, with its options; the experiment's folder (`reproduce/impress-SCALE` by default)
 is where it goes on after a stop, and what figures on one stream share is done once. There is a report FIGURE.html in
 it. Adds benchmarks/results/impress_tables.json an entry for each figure, scale and stream, in place of an earlier one
-of the same (add --name WORD for one beside it): tables as told, every result of every task and run, settings.
+of the same (add --name WORD for one beside it; runs of another --dataset have its name): tables as told, every result
+of every task and run, settings.
 `impress-table2` takes no data and no scale.
 """
 

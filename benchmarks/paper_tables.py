@@ -25,7 +25,10 @@ def keep(about: str, kept: str, *, shares_work: bool) -> None:
     parser.add_argument("--scale")
     parser.add_argument("--out")
     parser.add_argument("--name", default="", help="tells runs of one table, scale and stream apart")
+    parser.add_argument("--dataset", help="passed on; its runs have a name of their own")
     options, others = parser.parse_known_args()
+    if options.dataset is not None:
+        others += ["--dataset", options.dataset]
     scale = options.scale or "quick"
     place = options.table.partition("-")[0] if shares_work else options.table
     out = Path(options.out or f"reproduce/{place}-{scale}{options.name and '-' + options.name}")
@@ -47,6 +50,6 @@ def keep(about: str, kept: str, *, shares_work: bool) -> None:
     if "runs" not in made:  # one that takes no data and no scale
         runs[options.table] = made
     for stream, run in made.get("runs", {}).items():
-        key = ", ".join(filter(None, (options.table, scale, stream, options.name)))
+        key = ", ".join(filter(None, (options.table, scale, stream, options.dataset, options.name)))
         runs[key] = {"command": made["command"], **run}
     write(kept, {"runs": runs})
