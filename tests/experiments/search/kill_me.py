@@ -1,6 +1,8 @@
 """Searches in a folder, and kills itself (SIGKILL) in the middle of the trial of a number.
 
-python -m tests.experiments.search.kill_me FOLDER NUMBER
+With worker processes it dies when so many trials are done, and others under way.
+
+python -m tests.experiments.search.kill_me FOLDER NUMBER [WORKERS]
 """
 
 import os
@@ -13,7 +15,12 @@ from stolon.experiments.search import search_report, searching
 from stolon.growth.sequence_run import run_sequence
 
 
-def main(folder, number):
+def main(folder, number, workers=0):
+    search_report.publish = lambda journal, **_: None
+    if workers:
+        for event in searching.run(PLAN, folder, trials=6, workers=workers):
+            if event.done > number:
+                os.kill(os.getpid(), signal.SIGKILL)
     asked = []
 
     def killed(sequence, tasks, **options):
@@ -24,10 +31,9 @@ def main(folder, number):
             os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-    search_report.publish = lambda journal, **_: None
     searching.run_sequence = killed
     list(searching.run(PLAN, folder, trials=6, workers=0))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

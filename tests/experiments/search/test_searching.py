@@ -83,6 +83,15 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_not_been(whol
     assert trials(tmp_path) == trials(whole[0])
 
 
+def test_a_search_whose_workers_lose_it_goes_on_with_others(whole, tmp_path):
+    command = [sys.executable, "-m", "tests.experiments.search.kill_me", str(tmp_path), "0", "2"]
+    ended = subprocess.run(command, cwd=ROOT, timeout=200, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert [trial.is_open for trial in trials(tmp_path)].count(False) == 1
+    list(run(PLAN, tmp_path, trials=6, workers=0))
+    assert trials(tmp_path) == trials(whole[0])
+
+
 def test_more_trials_go_on_from_fewer(whole, tmp_path):
     list(run(PLAN, tmp_path, trials=2, workers=0))
     list(run(PLAN, tmp_path, trials=6, workers=0))
