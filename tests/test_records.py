@@ -102,6 +102,28 @@ def test_leftovers_of_a_killed_writer_are_swept(tmp_path):
     assert not list(tmp_path.rglob(f"{durable.TEMPORARY}*"))
 
 
+def test_what_is_somebody_elses_is_left_alone(tmp_path):
+    (tmp_path / "tensors").mkdir()
+    theirs = [
+        tmp_path / "notes.txt",
+        tmp_path / "tensors" / "notes.txt",
+        tmp_path / "tensors" / "mine.safetensors",
+    ]
+    for path in theirs:
+        path.write_text("precious")
+    records.save(example(1.0), tmp_path)
+    records.save(example(2.0), tmp_path)
+    assert [path.read_text() for path in theirs] == ["precious"] * 3
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(StoreError, match="expected a record of a cat or none, found a record of a test"):
+        records.save(Record("cat", {}, {}), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (tmp_path / "record.json").write_text('{"my": 1}')
+    with pytest.raises(StoreError, match="a file that is none of stolon's"):
+        records.save(example(), tmp_path)
+    assert (tmp_path / "record.json").read_text() == '{"my": 1}'
+
+
 def test_a_reader_that_meets_a_writer_reads_the_new_record(tmp_path, monkeypatch):
     """The record is replaced between the reader's look at it and its look at the tensors."""
     records.save(example(1.0), tmp_path)

@@ -2,6 +2,8 @@ import pytest
 
 from stolon import settings
 from stolon.errors import SettingError
+from stolon.growth.config import BindAndGrowConfig
+from stolon.masks.popup import MaskRule
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), "3", None, True])
@@ -11,6 +13,15 @@ def test_what_is_no_finite_number_is_refused_by_name(value):
             check("speed", value, 0)
     with pytest.raises(SettingError, match="speed: expected a finite number"):
         settings.within("speed", value, 0, 1)
+
+
+def test_flags_are_true_or_false():
+    settings.flags(MaskRule(scaled=True))
+    for value in ("no", 0, None):
+        with pytest.raises(SettingError, match="scaled: expected True or False, found"):
+            MaskRule(scaled=value)
+        with pytest.raises(SettingError, match="as_released: expected True or False, found"):
+            BindAndGrowConfig(as_released=value)
 
 
 def test_bounds_are_as_named():

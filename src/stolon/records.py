@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ FORMAT: Final = 1
 """The version of the layout; a higher one on disk is refused by name."""
 
 RECORD: Final = "record.json"
+_BLOB: Final = re.compile(r"[0-9a-f]{64}\.safetensors")
 
 Json = Any  # what json.loads returns: the one place where a type is really unknown
 
@@ -50,9 +52,13 @@ class Record:
 def save(record: Record, folder: Path) -> None:
     """Write the record, atomically and durably; then remove what it no longer names.
 
+    Other files in the folder stay as they are.
+
     Raises:
         StoreFullError: the disk refused; the earlier record is intact.
+        StoreError: the folder holds a record of another kind, or a file of that name that is none; it is as it was.
     """
+    _check_place(folder, record.kind)
     groups: dict[str, dict[str, Json]] = {}
     for name, tensors in record.groups.items():
         data = safetensors.torch.save(_apart(tensors))
@@ -141,6 +147,20 @@ def _read_group(folder: Path, name: str, entry: Mapping[str, Json]) -> dict[str,
         raise StoreDamagedError(f"{path} ({name}) is damaged: {error}") from error
 
 
+def _check_place(folder: Path, kind: str) -> None:
+    """Refuse to write over what is something else. What is no JSON at all was a record perhaps, and is damaged."""
+    try:
+        found = json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    theirs = found.get("kind") if isinstance(found, dict) and isinstance(found.get("format"), int) else None
+    if theirs != kind:
+        what = "a file that is none of stolon's" if theirs is None else f"a record of a {theirs}"
+        raise StoreError(
+            f"{folder / RECORD}: expected a record of a {kind} or none, found {what}; choose another folder"
+        )
+
+
 def _blob(folder: Path, sha: str) -> Path:
     return folder / "tensors" / f"{sha}.safetensors"
 
@@ -179,7 +199,8 @@ def _sweep(folder: Path, wanted: set[str]) -> None:
     """
     with contextlib.suppress(OSError):
         for path in (folder / "tensors").glob("*"):
-            if path.stem not in wanted:
+            is_ours = _BLOB.fullmatch(path.name) or path.name.startswith(durable.TEMPORARY)
+            if is_ours and path.stem not in wanted:
                 path.unlink(missing_ok=True)
         for path in folder.glob(f"{durable.TEMPORARY}*"):
             path.unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from stolon.errors import SettingError
 
@@ -38,6 +40,14 @@ def one_of(name: str, value: str, known: Sequence[str]) -> None:
     """Refuse a value that is not among the known ones."""
     if value not in known:
         raise SettingError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+
+
+def flags(settings: Any) -> None:  # noqa: ANN401 - any dataclass
+    """Refuse what is declared as true or false and is neither: ``"no"`` would mean yes."""
+    for entry in fields(settings):
+        value = getattr(settings, entry.name)
+        if entry.type in (bool, "bool") and not isinstance(value, bool):
+            raise SettingError(f"{entry.name}: expected True or False, found {value!r}")
 
 
 def _number(name: str, value: float) -> None:

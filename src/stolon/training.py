@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from stolon.learner import Epoch
 from stolon.randomness import permutation, seeded
-from stolon.settings import above, at_least, one_of, whole, within
+from stolon.settings import above, at_least, flags, one_of, whole, within
 from stolon.tasks import Split, Task, to_float
 
 EVALUATION_BATCH = 256
@@ -49,6 +49,7 @@ class Training:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        flags(self)
         whole("epochs", self.epochs, 1)
         whole("batch_size", self.batch_size, 1)
         one_of("optimizer", self.optimizer, OPTIMIZERS)

@@ -79,6 +79,12 @@ def test_without_workers_it_is_refused():
         RayExecutor(0)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "10.0.0.1", "127.0.0.1:99999"])
+def test_an_address_that_nobody_listens_at_is_refused_at_once(address):
+    with pytest.raises(SettingError, match="ray: expected"):
+        RayExecutor(1, address)
+
+
 def test_where_it_is_not_installed_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingError, match=r"pip install 'stolon\[ray\]'"):

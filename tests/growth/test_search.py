@@ -258,6 +258,20 @@ def test_what_is_no_journal_is_refused_and_is_as_it_was(tmp_path):
         with pytest.raises(StoreDamagedError, match="no journal of a search"):
             read(path)
         assert path.read_bytes() == data
+    go_on(make(tmp_path / "whole.log"), 2)
+    _, *rest = (tmp_path / "whole.log").read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(rest))
+    for call in (lambda: make(path), lambda: read(path)):
+        with pytest.raises(StoreDamagedError, match=r"lacks its beginning|no journal of a search"):
+            call()
+    assert path.read_bytes() == b"".join(rest)
+    for torn in (b"", rest[0][:20]):  # of a search that was killed as it began
+        path.write_bytes(torn)
+        with pytest.raises(StoreDamagedError, match="never begun; start it again"):
+            read(path)
+        make(path)
+        assert not read(path).trials
+        path.unlink()
     with pytest.raises(StoreMissingError, match="found none"):
         read(tmp_path / "nothing.log")
     path.write_bytes(b"")

@@ -324,6 +324,8 @@ def test_other_inputs_are_refused():
         ({"values": "complex"}, "values"),
         ({"values": "real", "magnitude": False}, "magnitude"),
         ({"outputs": 0}, "outputs"),
+        ({"backbone_seed": -1}, "backbone_seed"),
+        ({"transfer": "no"}, "transfer: expected True or False"),
         ({"initialisation": "ones"}, "initialisation"),
         ({"search": "guess"}, "search"),
         ({"per": "task"}, "per"),
@@ -340,6 +342,10 @@ def test_the_superfluous_objective_needs_superfluous_outputs():
     learner = learned(make(outputs=3), toy_task("t", 1), toy_task("u", 2))
     with pytest.raises(SettingError, match="more outputs than the 3"):
         learner.infer(torch.zeros(1, 1, 8, 8), objective="superfluous")
+    sure = learned(make(outputs=3, objective="superfluous"), toy_task("t", 1, classes=2))
+    with pytest.raises(SettingError, match="task 'u': expected fewer classes than the 3 outputs"):
+        list(sure.learn(toy_task("u", 2)))
+    assert sure.tasks == ("t",)
 
 
 def test_another_networks_weights_are_refused(tmp_path):

@@ -201,17 +201,22 @@ def test_coefficients_are_of_no_use_with_another_basis_or_network():
         assert_same_state(learner, make("first-tasks", **settings_))
 
 
+def test_other_learners_have_no_masks_to_share():
+    with pytest.raises(TaskError, match="expected a supsup or an impressions learner, found Finetune"):
+        supermasks.module_of(learners.make("finetune", net="mlp-8"), "a")
+
+
 def test_a_basis_is_taken_whole_of_one_author_or_not_at_all():
     mine = author("first-tasks")
     first, second, third = (travelled(supermasks.module_of(mine, task)) for task in mine.tasks)
     bens = travelled(supermasks.module_of(mine, "b"), BEN)
     loose = travelled(supermasks.module_of(author("supsup"), "a"))
     for modules, message in (
-        ([], "places"),
-        ([second], "places"),
-        ([first, first], "places"),
-        ([first, second, third], "places"),
-        ([loose], "places"),
+        ([], "each once, found none"),
+        ([second], "found masks 2"),
+        ([first, first], "found masks 1, 1"),
+        ([first, second, third], "found masks 1, 2 and 1 of no basis"),
+        ([loose], "found 1 of no basis"),
         ([first, bens], "one author"),
         ([first, replace(second, backbone="0" * 64)], "one network"),
         ([first], "impressions=1"),

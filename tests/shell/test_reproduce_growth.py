@@ -89,5 +89,13 @@ def test_wrong_options_of_figures_on_growth_are_refused(run, tmp_path, wrong, co
     assert not (tmp_path / "out").exists()
 
 
+def test_a_searchs_folder_is_not_written_over(run, tmp_path):
+    (tmp_path / "journal.log").write_text("a search\n")
+    ended = run("reproduce", "growth-figure2", "--stream", "digits-split", "--out", tmp_path)
+    assert ended.code == 2
+    assert "choose another --out" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.log"]
+
+
 def test_all_figures_on_growth_are_tables():
     assert set(plans.FIGURES) <= set(TABLES)

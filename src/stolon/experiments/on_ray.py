@@ -7,6 +7,7 @@ run code. Ray listens on all interfaces; a cluster that is started here asks for
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from concurrent.futures import wait as wait_for
@@ -17,6 +18,7 @@ from stolon.settings import whole
 
 HERE: Final = "local"
 """In place of an address: a cluster of this machine alone, started for the purpose."""
+_REACHED_S: Final = 10.0  # within this an address answers, or is refused
 _STORE_BYTES: Final = 10**8  # of shared memory: what is sent is small
 
 
@@ -51,6 +53,8 @@ class RayExecutor(Executor):
             raise SettingError(
                 "ray: this process is part of a cluster already; end that first: ray.shutdown()"
             )
+        if address not in (HERE, "auto"):
+            _check_reached(address)
         one_thread = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
         try:
             if address == HERE:
@@ -98,6 +102,19 @@ class RayExecutor(Executor):
         if wait:
             wait_for(list(self._waiting))
         self._ray.shutdown()
+
+
+def _check_reached(address: str) -> None:
+    """Refuse an address that nobody listens at: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise SettingError(
+            f"ray: expected an address such as 10.0.0.1:6379, 'auto' or 'local', found {address!r}"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHED_S).close()
+    except (OSError, OverflowError) as error:
+        raise SettingError(f"ray: expected a cluster at {address!r}, found none: {error}") from error
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever it gives

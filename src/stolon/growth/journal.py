@@ -52,6 +52,10 @@ def check_recipe(path: Path, recipe: Mapping[str, Json]) -> None:
     with ours(path):
         is_there = _STUDY in optuna.get_all_study_names(_storage(path))
         old = open_study(path, is_new=False).user_attrs.get("recipe") if is_there else None
+    if not is_there and b"\n" in path.read_bytes():  # a torn first line is a search that was never begun
+        raise StoreDamagedError(
+            f"{path} lacks its beginning: no search is told in it; restore it from a copy, or begin anew elsewhere"
+        )
     if old is None:
         return
     before, now = _flat(old), _flat(recipe)

@@ -307,6 +307,10 @@ def read(path: Path) -> Written:
     """
     if not path.is_file():
         raise StoreMissingError(f"expected a search at {path}, found none; is this the right folder?")
+    if b"\n" not in path.read_bytes():
+        raise StoreDamagedError(
+            f"expected a search in {path}, found one that was never begun; start it again"
+        )
     with ours(path):
         study = open_study(path, is_new=False)
         attributes = study.user_attrs

@@ -80,6 +80,7 @@ class MaskConfig(MaskTraining):
         if self.outputs is not None:
             whole("outputs", self.outputs, 1)
         one_of("initialisation", self.initialisation, WEIGHTS)
+        whole("backbone_seed", self.backbone_seed, 0)
         one_of("search", self.search, SEARCHES)
         one_of("objective", self.objective, OBJECTIVES)
         one_of("per", self.per, PERS)
@@ -301,10 +302,15 @@ class MaskLearner(Learner):
 
     @final
     def _begin(self, task: Task) -> FrozenNet:
-        """The network, made for the first task's inputs; refuses a task that it cannot answer."""
+        """The network, made for the first task's inputs; refuses a task that it cannot answer, or not find."""
         if self._frozen is None:
             self._frozen = self._make(task.shape, self.config.outputs or len(task.classes))
         check_classes(self._frozen, task)
+        if self.config.objective == "superfluous" and len(task.classes) >= self._frozen.outputs:
+            raise SettingError(
+                f"task {task.name!r}: expected fewer classes than the {self._frozen.outputs} outputs, for objective "
+                f"'superfluous', found {len(task.classes)}; make the learner with more outputs, such as 100"
+            )
         return self._frozen
 
     @final

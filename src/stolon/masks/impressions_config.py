@@ -71,7 +71,10 @@ class ImpressionsConfig(MaskConfig):
         if self.at_once is not None:
             whole("at_once", self.at_once, 1)
         at_least("penalty", self.penalty, 0)
-        self.alpha_training()
+        try:
+            self.alpha_training()
+        except SettingError as error:
+            raise SettingError(f"alpha_{error}") from error
         if self.basis == "random" and self.values != "binary":
             raise SettingError(f"values: expected 'binary' with a random basis, found {self.values!r}")
         if self.values == "real" and self.form != "plain":

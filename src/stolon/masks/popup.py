@@ -17,7 +17,7 @@ from torch import Tensor
 from stolon.errors import SettingError
 from stolon.masks.selection import mark_top_
 from stolon.randomness import generator
-from stolon.settings import above, one_of, within
+from stolon.settings import above, flags, one_of, within
 
 Rule = Literal["top", "nonnegative"]
 RULES: Final = ("top", "nonnegative")
@@ -57,6 +57,7 @@ class MaskRule:
     scaled: bool = False
 
     def __post_init__(self) -> None:
+        flags(self)
         one_of("rule", self.rule, RULES)
         one_of("densities", self.densities, DENSITIES)
         one_of("values", self.values, VALUES)

@@ -88,8 +88,10 @@ def module_of(
 
     Raises:
         TaskUnknownError: the learner has not learned it.
-        TaskError: its normalisation keeps numbers of a type that modules do not have.
+        TaskError: its normalisation keeps numbers of a type that modules do not have, or it is no such learner.
     """
+    if not isinstance(learner, SupSup | Impressions):
+        raise TaskError(f"expected a supsup or an impressions learner, found {type(learner).__name__}")
     own, recipe = learner.knowledge(task), learner.recipe(task)
     place = -1
     if isinstance(own, StoredMask) and isinstance(learner, Impressions):
@@ -221,11 +223,24 @@ def take_basis(learner: Impressions, modules: Sequence[TaskModule]) -> None:
     found = sorted(modules, key=lambda module: _told(module).place)
     places = [_told(module).place for module in found]
     if not found or places != list(range(len(found))):
-        raise DataError(f"expected modules of the masks 0, 1, 2 ... of one basis, found the places {places}")
+        raise DataError(
+            f"expected modules of all masks of one basis, each once, found {_told_places(places)}"
+        )
     if len({(module.author, module.backbone) for module in found}) > 1:
         raise DataError("expected modules of one author, on one network, found several")
     masks = [mask for mask in map(knowledge, found) if isinstance(mask, StoredMask)]
     learner.take_basis(masks, _told(found[0]).network(found[0].backbone))
+
+
+def _told_places(places: Sequence[int]) -> str:
+    """Which masks there are, as people count; -1 is the place of what is none of a basis."""
+    others = places.count(-1)
+    masks = ", ".join(str(place + 1) for place in places if place >= 0)
+    found = [
+        f"masks {masks}" * bool(masks),
+        f"{others} of no basis (coefficients, or supsup's)" * bool(others),
+    ]
+    return " and ".join(filter(None, found)) or "none"
 
 
 def check_manifest(manifest: Manifest) -> Refused | None:

@@ -37,7 +37,7 @@ def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # 
 
     Raises:
         UnknownNameError: no such table.
-        SettingError: an option is out of its range, or of no use to this table.
+        SettingError: an option is out of its range, or of no use to this table; or the folder is a search's.
     """
     if table not in TABLES:
         raise UnknownNameError("table", table, tuple(TABLES))
@@ -50,6 +50,12 @@ def reproduce(*, table: str, out: str | None = None, **options: Any) -> int:  # 
     if wanted.biases not in reproduce_skill.BIASES:
         raise SettingError(
             f"biases: expected one of {', '.join(reproduce_skill.BIASES)}, found {wanted.biases!r}"
+        )
+    from stolon.experiments.search.searching import JOURNAL
+
+    if (wanted.out / JOURNAL).exists():
+        raise SettingError(
+            f"out: expected a folder of its own, found a search in {wanted.out}; choose another --out"
         )
     return make(wanted, make_console())
 

@@ -215,7 +215,7 @@ def _pick(folder: str, wanted: Wanted) -> int:
     if wanted.out is not None:
         net = picked.written.recipe["net"]
         console.print(
-            f"saved: {wanted.out}\nnext: learners.make('bind-and-grow', net={net!r}, ...).load({wanted.out!r})",
+            f"saved: {wanted.out}\nnext: learners.make('bind-and-grow', net={net!r}).load({wanted.out!r})",
             soft_wrap=True,
         )
     else:

@@ -204,6 +204,8 @@ def test_heterogeneous_bases_are_as_large_as_the_stream_allows():
         ("impress-figure3", {"sizes": ()}, "sizes"),
         ("impress-figure3", {"sizes": (5, 5)}, "sizes"),
         ("impress-figure3", {"sizes": (0,)}, "sizes"),
+        ("impress-figure2", {"sizes": (400,)}, "at most 350 masks of tasks of their own"),
+        ("impress-figure2", {"sizes": (4,), "tasks": 360}, "at most 0 masks of tasks of their own"),
         ("impress-figure3", {"densities": (0.0,)}, "density"),
         ("impress-figure3", {"densities": (1.5,)}, "density"),
         ("impress-figure3", {"alpha_epochs": 0}, "alpha_epochs"),

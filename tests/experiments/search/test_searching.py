@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from tests.experiments.search.making import PLAN, SEARCH, SETTINGS, STREAM, trials
 
+from stolon import learners
 from stolon.errors import (
     DataError,
     RecipeChangedError,
     SettingError,
+    StoreError,
     StoreFullError,
     StoreLockedError,
     StoreMissingError,
@@ -286,13 +288,13 @@ def test_an_experiments_file_says_what_is_searched():
     learner = LearnerSpec("bind-and-grow", "mlp-8-8", settings=SETTINGS)
     assert SearchPlan.of_experiment(Experiment("e", [learner], [STREAM]), SEARCH) == PLAN
     other = LearnerSpec("finetune", "mlp-8-8")
-    for learners, streams in (
+    for given, streams in (
         ([other], [STREAM]),
         ([learner, other], [STREAM]),
         ([learner], [STREAM, StreamSpec("mnist")]),
     ):
         with pytest.raises(SettingError, match="one learner, bind-and-grow, on one stream"):
-            SearchPlan.of_experiment(Experiment("e", learners, streams), SEARCH)
+            SearchPlan.of_experiment(Experiment("e", given, streams), SEARCH)
 
 
 # Picking
@@ -319,6 +321,35 @@ def test_a_picked_solution_is_made_as_it_was_measured(whole, tmp_path):
     assert learner.joint.parameters() == picked.outcome.parameters
     assert tuple(learner.growth(task) for task in learner.tasks) == picked.outcome.growths
     assert (tmp_path / "made" / "record.json").is_file()
+
+
+def test_a_solution_takes_no_folder_that_is_somebody_elses(whole, tmp_path):
+    picked = picking.pick(whole[0], max_parameters=10**9)
+    (tmp_path / "notes.txt").write_text("precious")
+    with pytest.raises(
+        StoreError, match="an empty one, or one that a solution was saved in, found other files"
+    ):
+        picking.make(picked, whole[0], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    learners.make("finetune", net="mlp-8").save(tmp_path / "learner")
+    with pytest.raises(StoreError, match="choose another"):
+        picking.make(picked, whole[0], tmp_path / "learner")
+    for _ in range(2):
+        picking.make(picked, whole[0], tmp_path / "made")
+
+
+def test_a_folder_with_another_report_is_refused(tmp_path):
+    (tmp_path / "report.md").write_text("mine")
+    with pytest.raises(SettingError, match=r"one without reports, found report\.md"):
+        run(PLAN, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_more_tasks_than_a_stream_has_are_refused(tmp_path):
+    plan = dataclasses.replace(PLAN, stream=StreamSpec("digits-split", tasks=9))
+    with pytest.raises(SettingError, match="tasks: expected at most 5, which digits-split has"):
+        list(run(plan, tmp_path, workers=0))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_solution_is_not_made_of_other_data_than_were_searched_on(whole, tmp_path):

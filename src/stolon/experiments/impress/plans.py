@@ -378,6 +378,15 @@ def _plan(wanted: Wanted, stream: str) -> Plan:
         )
     if wanted.among is not None:
         setting = dataclasses.replace(setting, many=(max(setting.sizes), wanted.among))
+    if (
+        setting.pool
+        and "heterogeneous" in SPECS[wanted.figure].kinds
+        and setting.different < min(setting.sizes)
+    ):
+        raise SettingError(
+            f"sizes: expected a basis of at most {max(setting.pool - setting.new, 0)} masks of tasks of their own, "
+            f"since {stream} has {setting.pool} and {setting.new} are new, found {min(setting.sizes)} as the smallest"
+        )
     if setting.pool and setting.different + setting.new > setting.pool:
         raise SettingError(
             f"tasks: expected at most {setting.pool - setting.different} new ones, since {stream} has {setting.pool} "

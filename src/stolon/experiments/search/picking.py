@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stolon.errors import DataError, SettingError, StoreMissingError
+from stolon import records
+from stolon.errors import DataError, SettingError, StoreError, StoreMissingError
 from stolon.experiments.config import StreamSpec
 from stolon.experiments.search.plan import SearchPlan
 from stolon.experiments.search.searching import CACHE, JOURNAL
@@ -96,9 +97,11 @@ def make(picked: Picked, folder: str | Path, out: str | Path, *, root: str | Non
 
     Raises:
         DataError: the data are not there, or not what they should be.
-        StoreError: a folder cannot be read or written.
+        StoreError: a folder cannot be read or written, or ``out`` holds something else; it is as it was.
     """
     import torch
+
+    _check_place(Path(out))
 
     begun, recipe = picked.written.about.get("data", {}), picked.written.recipe
     plan = _plan(recipe, root or begun.get("root"))
@@ -123,6 +126,17 @@ def make(picked: Picked, folder: str | Path, out: str | Path, *, root: str | Non
         torch.set_num_threads(before)
     learner.save(out)
     return learner
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a folder with anything but an earlier solution, before anything is learned."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not records.exists(out) or records.document(out, "learner")["method"] != BindAndGrow.name:
+        raise StoreError(
+            f"{out}: expected no folder, an empty one, or one that a solution was saved in, found other files; choose "
+            "another"
+        )
 
 
 def _plan(recipe: Any, root: str | None) -> SearchPlan:  # noqa: ANN401 - a JSON object

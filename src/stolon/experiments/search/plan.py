@@ -89,10 +89,16 @@ class SearchPlan:
         """The stream's tasks.
 
         Raises:
+            SettingError: there are fewer than are wanted.
             DataError: the data are not there, not what they should be, or without validation data.
         """
         spec = self.stream
-        tasks = tuple(streams.make(spec.name, root=spec.root, seed=self.seed, **spec.options)[: spec.tasks])
+        stream = streams.make(spec.name, root=spec.root, seed=self.seed, **spec.options)
+        if spec.tasks is not None and spec.tasks > len(stream):
+            raise SettingError(
+                f"tasks: expected at most {len(stream)}, which {spec.name} has with these options, found {spec.tasks}"
+            )
+        tasks = tuple(stream[: spec.tasks])
         for task in tasks:
             require_validation(task)
         return tasks

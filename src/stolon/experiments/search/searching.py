@@ -95,7 +95,7 @@ def run(
             PyTorch's at once.
 
     Raises:
-        SettingError: a number is out of its range, or the net takes no such inputs.
+        SettingError: a number is out of its range, the net takes no such inputs, or the folder holds another report.
         RecipeChangedError: the folder holds another search, or this one with other settings; it is as it was.
         StoreLockedError: another process runs in this folder.
         StoreError: the folder cannot be read or written.
@@ -106,11 +106,21 @@ def run(
     whole("trials", trials, 1)
     whole("workers", workers, 0)
     place = Path(folder).absolute()  # workers may be in folders of their own
+    _check_place(place)
     root = Path(plan.stream.root or DEFAULT_ROOT).absolute()
     plan = replace(plan, stream=replace(plan.stream, root=str(root)))
     bench = Bench(plan, place / CACHE, most_bytes)
     GrowthCache(bench.cache, most_bytes)  # refuses what cannot be
     return _Run(bench, place, trials, workers, command, make_executor or executor).events()
+
+
+def _check_place(place: Path) -> None:
+    """Refuse a folder with a report of something else, which the search's would replace."""
+    for name in ("report.html", "report.md"):
+        if (place / name).exists() and not (place / JOURNAL).exists():
+            raise SettingError(
+                f"{place}: expected a search's folder or one without reports, found {name}; choose another folder"
+            )
 
 
 def executor(workers: int) -> Executor:
