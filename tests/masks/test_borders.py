@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from stolon.errors import DataError, SettingError, StoreDamagedError, TaskError
-from stolon.masks.borders import Borderless, Decision, follow, noticed_borders
+from stolon.masks.borders import Borderless, Decision
 from stolon.masks.fitting import MaskTraining
+from stolon.masks.following import follow, noticed_borders
 from stolon.masks.frozen import FrozenNet
 from stolon.masks.inference import TaskSearch
 from stolon.masks.popup import MaskRule, begin_scores
