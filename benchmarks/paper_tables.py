@@ -34,10 +34,8 @@ def keep(about: str, kept: str, *, shares_work: bool) -> None:
     out = Path(options.out or f"reproduce/{place}-{scale}{options.name and '-' + options.name}")
     scaled = [] if options.scale is None else ["--scale", scale]
     command = ["reproduce", options.table, *scaled, "--out", str(out), *others]
-    typed, sys.argv = (
-        sys.argv,
-        ["stolon", *command],
-    )  # what is kept, and told to go on by, is a command of stolon's
+    typed = sys.argv
+    sys.argv = ["stolon", *command]  # what is kept, and told to go on by, is a command of stolon's
     try:
         stolon(command)
     except SystemExit as ended:
