@@ -52,7 +52,7 @@ def check_recipe(path: Path, recipe: Mapping[str, Json]) -> None:
     with ours(path):
         is_there = _STUDY in optuna.get_all_study_names(_storage(path))
         old = open_study(path, is_new=False).user_attrs.get("recipe") if is_there else None
-    if not is_there and b"\n" in path.read_bytes():  # a torn first line is a search that was never begun
+    if not is_there and is_begun(path):  # a torn first line is a search that was never begun
         raise StoreDamagedError(
             f"{path} lacks its beginning: no search is told in it; restore it from a copy, or begin anew elsewhere"
         )
@@ -65,6 +65,12 @@ def check_recipe(path: Path, recipe: Mapping[str, Json]) -> None:
                 f"{path} was begun with {key} = {before.get(key)!r}, found {now.get(key)!r}; use what it was "
                 "begun with, or another folder"
             )
+
+
+def is_begun(path: Path) -> bool:
+    """Whether a file has a whole line; no more of it is read."""
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def repair(path: Path) -> None:

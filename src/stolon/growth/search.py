@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from stolon import durable
 from stolon.errors import StoreDamagedError, StoreMissingError
-from stolon.growth.journal import DIRECTIONS, as_json, check_recipe, open_study, ours, repair
+from stolon.growth.journal import DIRECTIONS, as_json, check_recipe, is_begun, open_study, ours, repair
 from stolon.growth.pareto import Point, front
 from stolon.growth.search_space import Dimensions, SearchSpace
 from stolon.growth.sequences import GrowSequence, Outcome
@@ -307,7 +307,7 @@ def read(path: Path) -> Written:
     """
     if not path.is_file():
         raise StoreMissingError(f"expected a search at {path}, found none; is this the right folder?")
-    if b"\n" not in path.read_bytes():
+    if not is_begun(path):
         raise StoreDamagedError(
             f"expected a search in {path}, found one that was never begun; start it again"
         )
